@@ -1,0 +1,115 @@
+# Sourced by bin/test, bin/quickstart and .ci/run: makes what they need, on a bare Debian machine too.
+#
+#   mistamover_setup [EXTRAS]     e.g. mistamover_setup test,dev
+#
+# Afterwards MISTAMOVER_TOP is the checkout, MISTAMOVER_VENV its environment, and MISTAMOVER_PYTHON the
+# interpreter in it.  It is safe to call again (nothing changed: nothing done) and at the same time from
+# two shells (the second waits).  pip's own settings (PIP_*, pip.conf) are used as they are.
+
+MISTAMOVER_TOP=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
+MISTAMOVER_VENV=${MISTAMOVER_VENV:-$MISTAMOVER_TOP/.venv}
+MISTAMOVER_PYTHON=$MISTAMOVER_VENV/bin/python
+
+# Print a Python that is new enough and able to make environments.  A name in PATH is no proof: it is run.
+_ms_find_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Whether the environment stands and runs; one whose making was cut short has no pip.
+_ms_environment_runs() {
+    "$MISTAMOVER_PYTHON" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("pip"))' >/dev/null 2>&1
+}
+
+# Print the Debian packages that are missing, one per line.
+_ms_missing_packages() {
+    _ms_environment_runs || _ms_find_python >/dev/null || printf '%s\n' python3 python3-venv
+    command -v rsync >/dev/null || echo rsync
+    { command -v ssh && command -v ssh-keygen; } >/dev/null || echo openssh-client
+    PATH=$PATH:/usr/local/sbin:/usr/sbin command -v sshd >/dev/null || echo openssh-server
+}
+
+# Run a command with its output hidden; show the output only if the command fails.  It does not inherit the
+# lock: a service that a package starts must not hold it for ever.
+_ms_quietly() {
+    local output status=0
+    output=$(mktemp)
+    "$@" </dev/null >"$output" 2>&1 {lock}>&- || status=$?
+    if [ "$status" -ne 0 ]; then
+        echo "setup: failed with status $status: $*" >&2
+        cat "$output" >&2
+    fi
+    rm -f "$output"
+    return "$status"
+}
+
+_ms_system_packages() {
+    local missing
+    mapfile -t missing < <(_ms_missing_packages)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        {
+            echo "setup: something is missing. Install it, then run this again:"
+            echo "    apt-get install --no-install-recommends ${missing[*]}"
+            echo "(Python has to be 3.11 or newer, with its venv module.)"
+        } >&2
+        return 3
+    fi
+    echo "setup: installing ${missing[*]} ..." >&2
+    _ms_quietly apt-get update || return
+    DEBIAN_FRONTEND=noninteractive _ms_quietly \
+        apt-get install -y --no-install-recommends "${missing[@]}" || return
+    mapfile -t missing < <(_ms_missing_packages)
+    if [ "${#missing[@]}" -gt 0 ]; then
+        echo "setup: still missing after apt-get install: ${missing[*]} (Python has to be 3.11 or newer)" >&2
+        return 3
+    fi
+}
+
+# Given a list of extras, install the package and them into the environment, unless that was done already.
+# One stamp per extra inside the environment holds the hash of the files that say what is needed.
+_ms_environment() {
+    local extras=$1 hash python stamp extra fresh=1 stamps=("$MISTAMOVER_VENV/.stamp-base")
+    hash=$(cat "$MISTAMOVER_TOP/setup.cfg" "$MISTAMOVER_TOP/pyproject.toml" \
+        "$MISTAMOVER_TOP/lib/mistamover/__init__.py" <(echo "$MISTAMOVER_TOP") | sha256sum) || return
+    for extra in ${extras//,/ }; do
+        stamps+=("$MISTAMOVER_VENV/.stamp-$extra")
+    done
+
+    if ! _ms_environment_runs; then
+        python=$(_ms_find_python) || return
+        echo "setup: making $MISTAMOVER_VENV with $("$python" -V 2>&1) ..." >&2
+        # --clear: what stands there does not run (its Python was removed, or a first attempt was cut short).
+        _ms_quietly "$python" -m venv --clear "$MISTAMOVER_VENV" || return
+    fi
+    for stamp in "${stamps[@]}"; do
+        [ "$(cat "$stamp" 2>/dev/null)" = "$hash" ] || fresh=0
+    done
+    [ "$fresh" -eq 0 ] || return 0
+
+    echo "setup: installing Python packages ..." >&2
+    _ms_quietly "$MISTAMOVER_PYTHON" -m pip install --quiet --editable "$MISTAMOVER_TOP${extras:+[$extras]}" || return
+    for stamp in "${stamps[@]}"; do
+        printf '%s\n' "$hash" >"$stamp"
+    done
+}
+
+mistamover_setup() {
+    local status=0 lock
+    mkdir -p "$(dirname "$MISTAMOVER_VENV")" || return
+    exec {lock}>>"$MISTAMOVER_VENV.lock" || return
+    if ! flock --wait 600 "$lock"; then
+        echo "setup: another setup has held $MISTAMOVER_VENV.lock for ten minutes" >&2
+        exec {lock}>&-
+        return 1
+    fi
+    { _ms_system_packages && _ms_environment "${1:-}"; } || status=$?
+    exec {lock}>&-
+    return "$status"
+}

@@ -1,0 +1,17 @@
+"""How Sphinx builds the documentation: `sphinx-build -W -b html doc doc/_build/html`."""
+
+from importlib import metadata
+
+project = "MiStaMover"
+author = "The MiStaMover developers"
+copyright = f"2026, {author}"
+release = metadata.version("mistamover")
+version = ".".join(release.split(".")[:2])
+
+extensions: list[str] = []
+exclude_patterns = ["_build", "changes"]
+nitpicky = True
+smartquotes = False
+
+html_theme = "furo"
+html_title = f"MiStaMover {version}"

@@ -1,0 +1,94 @@
+"""The command `mistamover`: finds out what is wanted, and turns errors into words and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mistamover import __version__
+from mistamover.errors import MistamoverError
+
+#: Sub-commands, each a module of this package with NAME, HELP, configure and run.
+COMMANDS = ("status", "why", "history")
+
+_EPILOG = """\
+examples:
+  mistamover --one-off conf/global.ini   deliver what is there, then end
+  mistamover conf/global.ini             run in the foreground (this is what systemd wants)
+  mistamover --daemon conf/global.ini    run in the background
+  mistamover status --watch              see what every stream is doing
+  mistamover why data/run7.nc            ask why a file has not left
+  mistamover history --since 1d          list what was delivered
+
+exit status:
+  0  all well; a one-off run delivered everything
+  1  something was not delivered, or could not be done; it is listed
+  2  the configuration or the command line is wrong; nothing was done
+
+The default transfer mode is MOVE: files are removed from the watched directory once they are proven to be at the
+target. Set transfer_mode = mirror in [rsync_ssh] to keep them.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Given the words after the command's name (default: the process's), do what they say; return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in COMMANDS:
+            return _run_command(words[0], words[1:])
+        return _run_agent(words)
+    except MistamoverError as error:
+        print(f"mistamover: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does: nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run_command(name: str, words: Sequence[str]) -> int:
+    module = importlib.import_module(f"mistamover.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"mistamover {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.configure(parser)
+    status: int = module.run(parser.parse_args(words))
+    return status
+
+
+def _run_agent(words: Sequence[str]) -> int:
+    from mistamover.cli import run
+
+    parser = _parser()
+    run.configure(parser)
+    return run.run(parser.parse_args(words))
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<10}{_help_of(name)}" for name in COMMANDS)
+    return argparse.ArgumentParser(
+        prog="mistamover",
+        usage="mistamover [--one-off | --daemon] [GLOBAL_INI]\n       mistamover COMMAND [-h] [...]",
+        description="Move and mirror files out of watched directories, proven by hash before anything is removed.",
+        epilog=f"commands:\n{commands}\n\n{_EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _help_of(name: str) -> str:
+    return {
+        "status": "what every stream is doing",
+        "why": "why a file has not left, or when and where it went",
+        "history": "what was delivered",
+    }[name]
+
+
+def version() -> str:
+    """Return what --version prints."""
+    return f"mistamover {__version__}"

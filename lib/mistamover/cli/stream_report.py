@@ -1,0 +1,191 @@
+"""What is known about every stream at one moment, gathered from snapshots, locks and ledgers.
+
+Reads only.  How it is printed is `status_view`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mistamover.cli.common import is_held, is_served, reading
+from mistamover.config.settings import Settings, StreamSettings, StreamStatus
+from mistamover.errors import LedgerError
+from mistamover.model import StreamState
+from mistamover.report import snapshot as snapshots
+from mistamover.report.snapshot import Snapshot
+from mistamover.stream.ledger import Totals, Trouble
+
+#: Seconds after which a rate that was published says nothing about now.
+_RATE_HOLDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Master:
+    """The process that runs the streams, as its pid file tells."""
+
+    running: bool
+    pid: int | None = None
+    started: float | None = None
+    config: str | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReport:
+    """One stream; `snapshot` has the state that holds now, not the one that was written last."""
+
+    name: str
+    settings: StreamSettings | None
+    """None for a stream that is no longer configured."""
+    snapshot: Snapshot
+    served: bool
+    known: bool
+    """Whether a process of this stream has ever said anything."""
+    totals: Totals | None
+    quarantined: tuple[Trouble, ...]
+    """What is in quarantine now; the snapshot counts since the start of its process."""
+    problem: str | None
+    """Why the ledger cannot be read."""
+
+    @property
+    def should_run(self) -> bool:
+        """Whether the configuration wants a process for it."""
+        return should_run(self.settings)
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing that an operator has to look after."""
+        down = self.should_run and self.snapshot.state is StreamState.DOWN
+        unreachable = self.snapshot.state is StreamState.UNREACHABLE
+        return not (down or unreachable or self.quarantined or self.problem)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteReport:
+    """Everything that `status` shows, at the moment `now`."""
+
+    settings: Settings
+    now: float
+    master: Master
+    streams: tuple[StreamReport, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Whether every stream is well."""
+        return all(stream.well for stream in self.streams)
+
+
+def report_on(
+    settings: Settings,
+    streams: Sequence[StreamSettings],
+    *,
+    with_unconfigured: bool,
+    now: float,
+    problems: tuple[str, ...] = (),
+) -> SiteReport:
+    """Given the settings, which streams, and the time, return what is known. Raise MistamoverError."""
+    reports = [_report(stream.name, stream, stream.state_dir, now) for stream in streams]
+    if with_unconfigured:
+        leftovers = (_report(path.name, None, path, now) for path in _unconfigured(settings))
+        reports += [each for each in leftovers if each.snapshot.waiting or each.quarantined or each.problem]
+    return SiteReport(settings=settings, now=now, master=master_of(settings), streams=tuple(reports), problems=problems)
+
+
+def master_of(settings: Settings) -> Master:
+    """Given the settings, return whether their master runs, and what it says of itself. Raise MistamoverError."""
+    if not is_held(settings.pid_file):
+        return Master(running=False)
+    try:
+        values = json.loads(settings.pid_file.read_bytes())
+        return Master(
+            running=True,
+            pid=int(values["pid"]),
+            started=float(values["started"]) if "started" in values else None,
+            config=str(values["config"]) if "config" in values else None,
+            host=str(values["host"]) if "host" in values else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        # The lock is the truth; the text may be about to be written.
+        return Master(running=True)
+
+
+def should_run(settings: StreamSettings | None) -> bool:
+    """Given a stream's settings, tell whether they want a process for it."""
+    return settings is not None and settings.status is StreamStatus.RUNNING and bool(settings.targets)
+
+
+def state_now(settings: StreamSettings | None, last: Snapshot | None, *, served: bool) -> StreamState:
+    """Given the settings, what the process last said and whether one runs now, return the state that holds now."""
+    if served:
+        # A new process that has not spoken yet must not be shown with the last words of the one before.
+        return last.state if last is not None and Path(f"/proc/{last.pid}").exists() else StreamState.STARTING
+    if settings is not None and settings.status is StreamStatus.COMPLETE:
+        return StreamState.COMPLETE
+    if settings is not None and not should_run(settings):
+        return StreamState.STOPPED
+    return StreamState.COMPLETE if last is not None and last.state is StreamState.COMPLETE else StreamState.DOWN
+
+
+def _report(name: str, settings: StreamSettings | None, state_dir: Path, now: float) -> StreamReport:
+    served = is_served(state_dir)
+    last = snapshots.read(state_dir)
+    totals, quarantined, problem = _from_ledger(state_dir, settings)
+    return StreamReport(
+        name=name,
+        settings=settings,
+        snapshot=_up_to_date(name, settings, last, served=served, now=now),
+        served=served,
+        known=last is not None,
+        totals=totals,
+        quarantined=quarantined,
+        problem=problem,
+    )
+
+
+def _up_to_date(
+    name: str, settings: StreamSettings | None, last: Snapshot | None, *, served: bool, now: float
+) -> Snapshot:
+    state = state_now(settings, last, served=served)
+    if last is None:
+        return Snapshot(name=name, state=state)
+    if not served:
+        return replace(last, state=state, sending=0, rate=0.0, hold=None, retry_at=None)
+    return last if last.updated > now - _RATE_HOLDS and last.state is state else replace(last, state=state, rate=0.0)
+
+
+def _from_ledger(
+    state_dir: Path, settings: StreamSettings | None
+) -> tuple[Totals | None, tuple[Trouble, ...], str | None]:
+    try:
+        with reading(state_dir) as ledger:
+            if ledger is None:
+                return None, (), None
+            root = os.fsencode(settings.directory) if settings is not None else None
+            quarantined = tuple(t for t in ledger.troubles() if t.quarantined and still_there(t, root))
+            return ledger.totals(), quarantined, None
+    except LedgerError as error:
+        return None, (), str(error)
+
+
+def still_there(trouble: Trouble, root: bytes | None) -> bool:
+    """Given a note of a quarantine and the stream's directory, tell whether what it speaks of is still there.
+
+    An operator who has moved it back, or has thrown it away, has dealt with it.
+    """
+    if trouble.moved_to is not None:
+        return os.path.lexists(trouble.moved_to)
+    return root is None or os.path.lexists(root + b"/" + trouble.name)
+
+
+def _unconfigured(settings: Settings) -> list[Path]:
+    configured = {stream.state_dir for stream in settings.streams}
+    try:
+        found = sorted((settings.state_dir / "streams").iterdir())
+    except OSError:
+        return []
+    return [path for path in found if path not in configured and path.is_dir()]

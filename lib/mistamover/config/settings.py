@@ -1,0 +1,159 @@
+"""The configuration as the rest of the package sees it: frozen, typed, complete.
+
+Built by `load`; nothing here reads a file.  Comparing two values of these
+classes tells whether a change of the INI files matters to a stream.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class StreamStatus(enum.Enum):
+    """The `status` key of a stream."""
+
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    COMPLETE = "COMPLETE"
+
+
+class TransferMode(enum.Enum):
+    """What happens at the source after a delivery."""
+
+    MOVE = "move"
+    MIRROR = "mirror"
+
+
+class TransferUnit(enum.Enum):
+    """What travels, and becomes visible at the target, as one."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+class LinkPolicy(enum.Enum):
+    """What is done with symbolic links; they are never followed."""
+
+    KEEP = "keep"
+    IGNORE = "ignore"
+    QUARANTINE = "quarantine"
+
+
+class DotFiles(enum.Enum):
+    """What is done with names that begin with a dot."""
+
+    AUTO = "auto"  # ignore in move mode, send in mirror mode
+    IGNORE = "ignore"
+    SEND = "send"
+
+
+class WatchMode(enum.Enum):
+    """How arrivals are noticed."""
+
+    AUTO = "auto"  # events where the filesystem reports them, else polling
+    EVENTS = "events"
+    POLL = "poll"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """Where log files go and from which level on."""
+
+    directory: Path
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshSettings:
+    """How the owned ssh connection and rsync are called for one target."""
+
+    rsync: tuple[str, ...]
+    """`cmd` without its `-e`: the program and its extra options."""
+    ssh: tuple[str, ...]
+    """The remote shell of `cmd`'s `-e`, or just `ssh`."""
+    username: str | None
+    port: int | None
+    identity_file: Path | None
+    ssh_config: Path | None
+    use_checksum: bool
+    bandwidth_limit: str | None
+    """As rsync's --bwlimit takes it (KiB/s, or with a suffix); None is no limit."""
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings:
+    """One place that a stream delivers to."""
+
+    name: str
+    protocol: str
+    host: str
+    directory: str
+    """Path at the target, as written; a relative one is relative to the login's home."""
+    stop_file: str
+    stop_file_poll_interval: float
+    required: bool
+    hash: str
+    ssh: SshSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """All that one stream needs to know."""
+
+    name: str
+    file: Path
+    status: StreamStatus
+    directory: Path
+    mode: TransferMode
+    unit: TransferUnit
+    targets: tuple[TargetSettings, ...]
+    """Empty for `transfer_protocol = none`."""
+    priority: int
+    stop_file: str
+    completion_file: str | None
+    ignore: tuple[str, ...]
+    temporary_suffixes: tuple[str, ...]
+    dot_files: DotFiles
+    symlinks: LinkPolicy
+    settle_time: float
+    minimum_age: float
+    rescan_interval: float
+    watch: WatchMode
+    empty_directory_age: float
+    mirror_delete: bool
+    mirror_max_delete: int
+    retry_count: int
+    quarantine_dir: Path
+    history_retention: float
+    """Seconds that delivery records are kept; 0 keeps them for ever."""
+    reserved_suffixes: tuple[str, ...]
+    """Endings of handshake files (`.<extension>`); never data."""
+    state_dir: Path
+    """This stream's own directory below the state directory."""
+    stop_timeout: float
+    log: LogSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration at one moment."""
+
+    file: Path
+    state_dir: Path
+    pid_file: Path
+    rescan_interval: float
+    """`general_poll_interval`: seconds between two looks at the configuration files."""
+    stop_timeout: float
+    log: LogSettings
+    debug: bool
+    streams: tuple[StreamSettings, ...]
+    sources: tuple[Path, ...]
+    """Every file and directory whose change calls for a reload."""
+    warnings: tuple[str, ...] = ()
+
+    def stream(self, name: str) -> StreamSettings | None:
+        """Given a stream's name, return its settings, or None if there is no such stream."""
+        return next((stream for stream in self.streams if stream.name == name), None)

@@ -1,0 +1,1 @@
+"""What the operating system knows about files: names as bytes, identity, leases, digests, safe paths."""

@@ -1,0 +1,1 @@
+"""The parent process: loads the settings, starts and supervises the streams, reloads and stops them."""

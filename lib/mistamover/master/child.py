@@ -1,0 +1,136 @@
+"""The life of one stream's process, as its master sees it.  Pure: the clock is given, nothing is started here.
+
+    STARTING -> RUNNING -> STOPPING -> (gone)
+        \\          \\
+         `-> BACKOFF <-'   -> STARTING when its time has come
+                              ENDED: it ended by itself, and well
+
+There is no state in which a stream is given up: an agent that nobody watches keeps
+trying, ever more slowly, and says so.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from mistamover.config.settings import StreamSettings
+
+#: Seconds after which a process counts as running well.
+START_SECONDS = 5.0
+
+#: Seconds before the first restart; doubles up to the longest.
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+
+#: Seconds beyond its own `stop_timeout` after which a process is killed.
+_KILL_AFTER = 15.0
+
+
+class ChildState(enum.Enum):
+    """See the module."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    BACKOFF = "BACKOFF"
+    STOPPING = "STOPPING"
+    ENDED = "ENDED"
+
+
+class Wish(enum.Enum):
+    """What the master should do for a child now."""
+
+    NOTHING = "nothing"
+    START = "start"
+    KILL = "kill"
+
+
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """One stream's process; changed by its master only."""
+
+    settings: StreamSettings
+    state: ChildState = ChildState.BACKOFF
+    pid: int | None = None
+    since: float = 0.0
+    """When the state began (seconds, of the master's clock)."""
+    retry_at: float = 0.0
+    failures: int = 0
+    """Ends in a row that nobody asked for."""
+    restarts: int = 0
+    last_exit: str = ""
+    successor: StreamSettings | None = None
+    """Settings with which it is to be started again once it has stopped."""
+
+    def started(self, pid: int, now: float) -> None:
+        """Given the new process, take note."""
+        self.pid = pid
+        self.state = ChildState.STARTING
+        self.since = now
+
+    def stop(self, now: float, successor: StreamSettings | None = None) -> bool:
+        """Given the time and what is to follow, begin to stop; return whether a process must be told."""
+        self.successor = successor
+        if self.pid is None:
+            self._stopped(now)
+            return False
+        if self.state is not ChildState.STOPPING:
+            self.state = ChildState.STOPPING
+            self.since = now
+        return True
+
+    def exited(self, how: str, well: bool, now: float) -> None:
+        """Given how the process ended, whether it ended by itself and well, and the time, go to the next state."""
+        self.pid = None
+        self.last_exit = how
+        if self.state is ChildState.STOPPING:
+            self._stopped(now)
+            return
+        if well:
+            self.state = ChildState.ENDED
+            self.since = now
+            return
+        if now - self.since > _LONGEST_PAUSE:
+            self.failures = 0
+        self.failures += 1
+        self.restarts += 1
+        self.state = ChildState.BACKOFF
+        self.since = now
+        self.retry_at = now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
+
+    def tick(self, now: float) -> Wish:
+        """Given the time, go on to the state that is due, and return what the master should do."""
+        if self.state is ChildState.STARTING and now - self.since >= START_SECONDS:
+            # `since` stays: it tells how long the process has run when it ends.
+            self.state = ChildState.RUNNING
+        if self.state is ChildState.BACKOFF and now >= self.retry_at:
+            return Wish.START
+        if self.state is ChildState.STOPPING and now - self.since > self.settings.stop_timeout + _KILL_AFTER:
+            return Wish.KILL
+        return Wish.NOTHING
+
+    def next_moment(self) -> float | None:
+        """Return when `tick` has something to do; None if only an exit can change anything."""
+        if self.state is ChildState.STARTING:
+            return self.since + START_SECONDS
+        if self.state is ChildState.BACKOFF:
+            return self.retry_at
+        if self.state is ChildState.STOPPING:
+            return self.since + self.settings.stop_timeout + _KILL_AFTER + 0.1
+        return None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was stopped and nothing is to follow."""
+        return self.state is ChildState.ENDED and self.last_exit == "stopped"
+
+    def _stopped(self, now: float) -> None:
+        self.since = now
+        if self.successor is not None:
+            self.settings, self.successor = self.successor, None
+            self.state = ChildState.BACKOFF
+            self.retry_at = now
+            self.failures = 0
+        else:
+            self.state = ChildState.ENDED
+            self.last_exit = "stopped"

@@ -1,0 +1,77 @@
+"""Making the process of a stream: a fork of the master that keeps nothing of the master's but its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from mistamover.config.settings import StreamSettings
+from mistamover.stream import process
+from mistamover.stream.process import Exit
+
+_PR_SET_PDEATHSIG = 1
+
+
+def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]) -> int:
+    """Given a stream's settings and the master's descriptors to close, start its process; return the pid.
+
+    The process gets SIGTERM when the master dies, whatever way it dies.
+    """
+    master = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status: int = Exit.BROKEN
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _die_with(master)
+        for handle in (*close, *_locks):
+            os.close(handle)
+        logging.getLogger().handlers.clear()
+        status = process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug)
+    except BaseException:  # noqa: BLE001 (the top of a process: nothing may run on into the master's code)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+_locks: list[int] = []
+
+
+def keep_from_streams(handle: int) -> None:
+    """Given a descriptor of the master that holds a lock, see to it that no stream keeps the lock alive."""
+    _locks.append(handle)
+
+
+def _die_with(master: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != master:
+        os._exit(Exit.DONE)
+
+
+def ends_well(code: int, *, one_off: bool) -> bool:
+    """Given an exit code, tell whether the stream ended by itself and need not be started again."""
+    return code == Exit.COMPLETE or (one_off and code in (Exit.DONE, Exit.LEFT))
+
+
+def how_it_ended(code: int) -> str:
+    """Given an exit code (negative: a signal), return it in words."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    words = {
+        Exit.DONE: "ended",
+        Exit.LEFT: "left something undelivered",
+        Exit.BROKEN: "ended because of an error (see its log)",
+        Exit.BUSY: "found the stream served by another process",
+        Exit.COMPLETE: "has completed its stream",
+    }
+    return words.get(Exit(code), f"ended with status {code}") if code in set(Exit) else f"ended with status {code}"

@@ -1,0 +1,325 @@
+"""The master: one process per stream, watched over; the configuration, read again when it changes.
+
+Single-threaded, so that it may fork.  It moves no file and talks to no target.
+"""
+
+from __future__ import annotations
+
+import enum
+import gc
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from mistamover.config.load import load_lenient
+from mistamover.config.settings import Settings, StreamSettings, StreamStatus
+from mistamover.errors import ConfigError
+from mistamover.master.child import Child, ChildState, Wish
+from mistamover.master.fork import ends_well, fork_stream, how_it_ended
+from mistamover.master.notify import notify
+from mistamover.report import mastership
+from mistamover.report.mastership import ChildReport, MasterReport
+
+logger = logging.getLogger(__name__)
+
+#: Restarts that a one-off run grants a stream whose process dies.
+_ONE_OFF_RESTARTS = 3
+
+_LONGEST_WAIT = 3600.0
+
+
+class Mode(enum.Enum):
+    """How the agent was started."""
+
+    ONE_OFF = "one-off"
+    DAEMON = "daemon"
+    FOREGROUND = "foreground"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run ended."""
+
+    stopped: bool
+    """Whether a signal ended it."""
+    failed: tuple[str, ...]
+    """One-off: streams that left something undelivered."""
+
+
+class Master:
+    """Serves a configuration until it is told to stop, or (one-off) every stream has ended."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        mode: Mode,
+        tick: Callable[[Settings], float | None] | None = None,
+    ) -> None:
+        """Given good settings, the environment and the mode, prepare.
+
+        `tick` is called in every round, for showing progress; it returns seconds until it wants to be called again.
+        """
+        self._settings = settings
+        self._environ = environ
+        self._mode = mode
+        self._tick = tick
+        self._children: dict[str, Child] = {}
+        self._problems: tuple[str, ...] = ()
+        self._stop_signals = 0
+        self._reload = False
+        self._fingerprint = _fingerprint(settings.sources)
+        self._next_look = time.monotonic() + settings.rescan_interval
+        self._failed: list[str] = []
+        self._report = mastership.this_process(settings.file, mode.value)
+        self._written: MasterReport | None = None
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> Result:
+        """Start every stream, watch over them, and return when all have ended."""
+        self._hear_signals()
+        # What is loaded now stays shared with every stream: nothing of it is ever touched by the collector.
+        gc.collect()
+        gc.freeze()
+        self._adopt(self._settings)
+        notify("READY=1")
+        try:
+            while True:
+                self._reap()
+                self._serve_children()
+                self._look_at_configuration()
+                self._write_report()
+                if self._done():
+                    break
+                self._wait()
+        finally:
+            notify("STOPPING=1")
+            self._kill_all()
+            self._write_report()
+        return Result(stopped=self._stop_signals > 0, failed=tuple(self._failed))
+
+    # -- children -----------------------------------------------------------------------------
+
+    def _adopt(self, settings: Settings) -> None:
+        """Make the processes agree with the settings, touching only those that are concerned."""
+        now = time.monotonic()
+        wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
+        for name, child in self._children.items():
+            if name not in wanted and child.state is not ChildState.ENDED:
+                logger.info("stream %s: stopping it (removed or stopped in the configuration)", name)
+                self._stop(child, now)
+        for name, stream in wanted.items():
+            known = self._children.get(name)
+            if known is None or known.gone:
+                self._children[name] = Child(settings=stream, retry_at=now)
+            elif (known.successor or known.settings) != stream:
+                logger.info("stream %s: its configuration has changed: starting it anew", name)
+                self._stop(known, now, successor=stream)
+        for stream in settings.streams:
+            if not stream.targets:
+                logger.info("stream %s: transfer_protocol = none: nothing to send", stream.name)
+        if not wanted:
+            logger.warning("no stream is to run: name some in [global] data_stream_list of %s", settings.file)
+        self._settings = settings
+
+    def _stop(self, child: Child, now: float, successor: StreamSettings | None = None) -> None:
+        if child.stop(now, successor) and child.pid is not None:
+            _signal(child.pid, signal.SIGTERM)
+
+    def _serve_children(self) -> None:
+        now = time.monotonic()
+        for child in list(self._children.values()):
+            wish = child.tick(now)
+            if wish is Wish.START and not self._stop_signals:
+                child.started(self._fork(child.settings), now)
+            elif wish is Wish.KILL and child.pid is not None:
+                logger.error("stream %s does not stop: killing process %d", child.settings.name, child.pid)
+                _signal(child.pid, signal.SIGKILL)
+
+    def _fork(self, settings: StreamSettings) -> int:
+        return fork_stream(
+            settings,
+            one_off=self._mode is Mode.ONE_OFF,
+            to_stderr=self._mode is Mode.FOREGROUND or (self._settings.debug and self._mode is Mode.ONE_OFF),
+            debug=self._settings.debug,
+            close=(self._wake_read, self._wake_write),
+        )
+
+    def _reap(self) -> None:
+        by_pid = {child.pid: child for child in self._children.values() if child.pid is not None}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (child := by_pid.get(pid)) is not None:
+                self._bury(child, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, child: Child, code: int) -> None:
+        name = child.settings.name
+        stopping = child.state is ChildState.STOPPING
+        one_off = self._mode is Mode.ONE_OFF
+        well = ends_well(code, one_off=one_off)
+        child.exited(how_it_ended(code), well, time.monotonic())
+        if one_off and not well and not stopping and child.restarts > _ONE_OFF_RESTARTS:
+            child.state = ChildState.ENDED
+        if child.state is ChildState.BACKOFF and not stopping:
+            pause = child.retry_at - time.monotonic()
+            logger.error("stream %s: its process %s; starting it again in %.0f s", name, child.last_exit, pause)
+        elif child.state is ChildState.ENDED and one_off and code != 0:
+            self._failed.append(name)
+
+    # -- configuration ------------------------------------------------------------------------
+
+    def _look_at_configuration(self) -> None:
+        """Read the files again when one of them has changed, or when SIGHUP asked for it."""
+        if self._stop_signals or self._mode is Mode.ONE_OFF:
+            return
+        if not self._reload and time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self._settings.rescan_interval
+        fingerprint = _fingerprint(self._settings.sources)
+        if not self._reload and fingerprint == self._fingerprint:
+            return
+        asked, self._reload, self._fingerprint = self._reload, False, fingerprint
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            settings, problems = load_lenient(self._settings.file, self._environ, self._settings)
+        except ConfigError as error:
+            settings, problems = self._settings, error.problems
+        self._tell_problems(tuple(map(str, problems)))
+        for warning in settings.warnings:
+            if warning not in self._settings.warnings:
+                logger.warning("%s", warning)
+        self._fingerprint = _fingerprint(settings.sources)
+        self._adopt(settings)
+        if asked:
+            for child in self._children.values():
+                if child.pid is not None and child.state is not ChildState.STOPPING:
+                    _signal(child.pid, signal.SIGHUP)
+        notify("READY=1")
+
+    def _tell_problems(self, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            if problem not in self._problems:
+                logger.error("%s; the last good configuration stays in force", problem)
+        if self._problems and not problems:
+            logger.info("the configuration is in order again")
+        self._problems = problems
+
+    # -- signals, waiting, ending -------------------------------------------------------------
+
+    def _hear_signals(self) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self._stop_signals += 1
+
+        def reload(_signal: int, _frame: FrameType | None) -> None:
+            self._reload = True
+
+        def child_ended(_signal: int, _frame: FrameType | None) -> None:
+            """The wake-up is all that is wanted: `_reap` asks the kernel who it was."""
+
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
+        signal.signal(signal.SIGCHLD, child_ended)
+
+    def _done(self) -> bool:
+        """Whether everything has ended; passes a stop on to the streams."""
+        if self._stop_signals:
+            self._pass_on_stop()
+            return all(child.pid is None for child in self._children.values())
+        if self._mode is Mode.ONE_OFF:
+            return all(child.state is ChildState.ENDED for child in self._children.values())
+        return False
+
+    def _pass_on_stop(self) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.state is not ChildState.STOPPING and child.pid is not None:
+                self._stop(child, now)
+            elif child.pid is not None and self._stop_signals > 1:
+                _signal(child.pid, signal.SIGKILL)
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            if child.pid is not None:
+                _signal(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                child.pid = None
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        moments = [child.next_moment() for child in self._children.values()]
+        if self._mode is not Mode.ONE_OFF:
+            moments.append(self._next_look)
+        if self._tick is not None and (pause := self._tick(self._settings)) is not None:
+            moments.append(now + pause)
+        due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if poll.poll(1000 * min(_LONGEST_WAIT, max(0.0, due - now))):
+            os.read(self._wake_read, 65536)
+
+    def _write_report(self) -> None:
+        children = tuple(
+            ChildReport(
+                name=name,
+                state=child.state.value,
+                pid=child.pid,
+                restarts=child.restarts,
+                retry_at=time.time() + child.retry_at - time.monotonic() if child.state is ChildState.BACKOFF else None,
+                last_exit=child.last_exit,
+            )
+            for name, child in self._children.items()
+        )
+        report = replace(self._report, problems=self._problems, children=children)
+        if self._written is not None and _same(report, self._written):
+            return
+        try:
+            mastership.write(self._settings.state_dir, report)
+        except OSError as error:
+            logger.error("cannot write the master's status: %s", error)
+        self._written = report
+
+
+def _runs(stream: StreamSettings) -> bool:
+    return stream.status is StreamStatus.RUNNING and bool(stream.targets)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        # It has ended; `_reap` will hear of it.
+        return
+
+
+def _same(one: MasterReport, other: MasterReport) -> bool:
+    """Compare without the moving part: a time of retry differs by rounding each time it is computed."""
+    return _still(one) == _still(other)
+
+
+def _still(report: MasterReport) -> MasterReport:
+    return replace(report, children=tuple(replace(child, retry_at=None) for child in report.children))
+
+
+def _fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
+    marks: list[tuple[int, int, int] | None] = []
+    for path in sources:
+        try:
+            status = path.stat()
+            marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError:
+            marks.append(None)
+    return tuple(marks)

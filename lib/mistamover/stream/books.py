@@ -1,0 +1,63 @@
+"""What the parts of one stream share: its rules, its roll, its counts, its troubles.  One thread uses it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mistamover.config.settings import StreamSettings, TransferMode
+from mistamover.files.names import display
+from mistamover.stream.counts import Counts
+from mistamover.stream.decide import Rules
+from mistamover.stream.directories import Directories
+from mistamover.stream.ledger import Ledger, Trouble
+from mistamover.stream.roll import Candidate, Roll
+
+
+class Books:
+    """The books of one stream."""
+
+    def __init__(self, settings: StreamSettings, ledger: Ledger) -> None:
+        """Given the stream's settings and its open ledger, open the books with what the ledger remembers."""
+        self.settings = settings
+        self.root = os.fsencode(settings.directory)
+        self.move = settings.mode is TransferMode.MOVE
+        self.rules = Rules.of(settings)
+        self.ledger = ledger
+        self.roll = Roll()
+        self.counts = Counts()
+        self.directories = Directories(self.root, settings.empty_directory_age)
+        self.troubles: dict[bytes, Trouble] = {trouble.name: trouble for trouble in ledger.troubles()}
+        self.last_error: tuple[str, float] | None = None
+        """What went wrong last, and when."""
+        self.progress = time.monotonic()
+        """When something last happened to a unit."""
+
+    def error(self, text: str) -> None:
+        """Given what went wrong, show it as the last error."""
+        self.last_error = (text, time.time())
+
+    def moved_on(self) -> None:
+        """Take note that something happened to a unit."""
+        self.progress = time.monotonic()
+
+    def withdraw(self, candidate: Candidate) -> None:
+        """Given a candidate whose owner took it back before it was sent, end it."""
+        self.roll.drop(candidate)
+        self.counts.ignored += 1
+        self.forget_trouble(candidate.name)
+
+    def note_troubles(self, troubles: list[Trouble]) -> None:
+        """Given what could not be delivered, remember it here and in the ledger."""
+        self.ledger.note_troubles(troubles)
+        self.troubles.update((trouble.name, trouble) for trouble in troubles)
+
+    def forget_trouble(self, *names: bytes) -> None:
+        """Given names that are no trouble any more, forget what was noted about them."""
+        known = [name for name in names if self.troubles.pop(name, None) is not None]
+        if known:
+            self.ledger.forget_troubles(known)
+
+    def place(self, name: bytes) -> str:
+        """Given a unit's name, return its path for people."""
+        return display(self.root + b"/" + name)

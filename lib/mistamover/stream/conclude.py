@@ -1,0 +1,186 @@
+"""The end of a batch: what was confirmed is recorded and handed over, what was not is planned anew."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from mistamover.config.settings import TargetSettings
+from mistamover.files.names import display
+from mistamover.model import Confirmed, Failed, FaultClass, Kind
+from mistamover.stream import handover
+from mistamover.stream.books import Books
+from mistamover.stream.decide import counts_as_attempt
+from mistamover.stream.guard import LeaseGuard
+from mistamover.stream.lane import Outcome
+from mistamover.stream.ledger import Trouble
+from mistamover.stream.roll import AT_ONCE, Candidate
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before the second attempt; doubles with each, up to the longest.
+_FIRST_RETRY = 1.0
+_LONGEST_RETRY = 60.0
+
+#: Seconds before a file that changed under way is looked at again; grows with each change, up to the longest.
+_CHURN = 0.05
+_LONGEST_CHURN = 5.0
+
+
+class Conclusion:
+    """What becomes of units when a lane has come back."""
+
+    def __init__(self, books: Books, required: frozenset[str], look_at: Callable[[bytes, float], None]) -> None:
+        """Given the books, the names of the required targets, and how to look at a name anew, be ready."""
+        self._books = books
+        self._completion = handover.Completion(required)
+        self._look_at = look_at
+        self.completion_file_delivered = False
+
+    def recover(self) -> None:
+        """Finish what a predecessor confirmed and recorded but did not hand over."""
+        for batch, target, confirmed in self._books.ledger.open_batches():
+            complete = self._completion.confirmed(target, confirmed)
+            done = handover.remove_after_restart(self._books.root, complete)
+            self._books.ledger.handed_over(batch, time.time(), _kept(done))
+            logger.info("batch %d of an earlier run: %d units handed over", batch, len(done))
+            for item in confirmed:
+                self._books.directories.left(item.unit.name, time.time())
+
+    def conclude(self, outcome: Outcome, guard: LeaseGuard, target: TargetSettings) -> None:
+        """Given what came of a batch, its guard and the target, record it, hand it over, and plan the rest."""
+        batch = outcome.errand.batch
+        assert batch is not None
+        guard.release_waiting()
+        try:
+            confirmed = [v for v in outcome.verdicts if isinstance(v, Confirmed)]
+            if confirmed:
+                self._hand_over(outcome, confirmed, guard, target)
+        finally:
+            guard.close()
+        failures = [v for v in outcome.verdicts if isinstance(v, Failed)]
+        if not outcome.verdicts:
+            fault = outcome.fault or FaultClass.ABANDONED
+            failures = [Failed(unit=unit, fault=fault, reason=outcome.reason) for unit in batch.units]
+        self._plan(failures, target.name)
+
+    def _hand_over(
+        self, outcome: Outcome, confirmed: Sequence[Confirmed], guard: LeaseGuard, target: TargetSettings
+    ) -> None:
+        books = self._books
+        now = time.time()
+        batch = books.ledger.confirm(
+            confirmed,
+            target=target.name,
+            lane=outcome.lane,
+            algorithm=target.hash,
+            started=outcome.started,
+            now=now,
+            mirror=not books.move,
+        )
+        kept: dict[bytes, str] = {}
+        if books.move:
+            complete = self._completion.confirmed(target.name, confirmed)
+            kept = _kept(handover.remove_sources(books.root, (c.unit for c in complete), guard.intact))
+            books.ledger.handed_over(batch, time.time(), kept)
+        self._strike_off(confirmed)
+        size = sum(map(_size, confirmed))
+        books.counts.delivered += len(confirmed)
+        books.counts.sent(outcome.started, now, size)
+        for name in kept:
+            self._look_at(name, time.time())
+        logger.info(
+            "delivered %d units (%d bytes) to %s in %.3f s%s",
+            len(confirmed),
+            size,
+            target.host,
+            now - outcome.started,
+            f"; {len(kept)} kept here because they changed" if kept else "",
+        )
+        books.moved_on()
+
+    def _strike_off(self, confirmed: Sequence[Confirmed]) -> None:
+        books = self._books
+        completion_file = os.fsencode(books.settings.completion_file or "")
+        troubled = []
+        for item in confirmed:
+            name = item.unit.name
+            candidate = books.roll.get(name)
+            if candidate is not None:
+                books.roll.drop(candidate)
+                if candidate.troubled:
+                    troubled.append(name)
+            if books.move:
+                books.directories.left(name, item.unit.identity.ctime_ns / 1e9)
+            if name == completion_file:
+                self.completion_file_delivered = True
+        books.forget_trouble(*troubled)
+
+    def _plan(self, failures: Sequence[Failed], target: str) -> None:
+        """Decide when each unit that failed is looked at again; remember attempts that count."""
+        books = self._books
+        now = time.time()
+        notes = []
+        for failure in failures:
+            candidate = books.roll.get(failure.unit.name)
+            if candidate is None:
+                continue
+            candidate.travelling = False
+            if failure.fault is FaultClass.VANISHED:
+                books.withdraw(candidate)
+                continue
+            plan(candidate, failure, books.settings.retry_count, now)
+            if counts_as_attempt(failure.fault):
+                notes.append(_note(candidate, failure, target))
+                words = (display(candidate.name), candidate.attempts, failure.reason)
+                logger.warning("%s: attempt %d failed: %s", *words)
+                books.error(f"{words[0]}: {failure.reason}")
+            books.roll.look(candidate, max(candidate.retry_at, AT_ONCE))
+        if notes:
+            books.note_troubles(notes)
+
+
+def plan(candidate: Candidate, failure: Failed, retry_count: int, now: float) -> None:
+    """Given a candidate, how its delivery failed, the allowed attempts and the time, set when it may go again.
+
+    No I/O: only the candidate is changed.
+    """
+    candidate.failure = failure.reason
+    candidate.retry_at = AT_ONCE
+    if failure.fault is FaultClass.CHANGED:
+        candidate.churn += 1
+        candidate.observed = now
+        candidate.retry_at = now + min(_LONGEST_CHURN, _CHURN * 2.0 ** min(candidate.churn, 10))
+    elif counts_as_attempt(failure.fault):
+        candidate.attempts += 1
+        if candidate.attempts < max(1, retry_count):
+            candidate.retry_at = now + min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** (candidate.attempts - 1))
+    elif failure.fault is FaultClass.TARGET:
+        # Another file may fit where this one did not.
+        candidate.retry_at = now + _FIRST_RETRY
+
+
+def _kept(done: Sequence[handover.HandedOver]) -> dict[bytes, str]:
+    return {item.name: item.kept for item in done if item.kept is not None}
+
+
+def _size(item: Confirmed) -> int:
+    own = item.unit.identity.size if item.unit.kind is Kind.FILE else 0
+    return own + sum(part.unit.identity.size for part in item.parts if part.unit.kind is Kind.FILE)
+
+
+def _note(candidate: Candidate, failure: Failed, target: str) -> Trouble:
+    candidate.troubled = True
+    return Trouble(
+        name=candidate.name,
+        target=target,
+        quarantined=False,
+        attempts=candidate.attempts,
+        fault=failure.fault,
+        reason=failure.reason,
+        since=candidate.first_seen,
+        retry_at=candidate.retry_at,
+        identity=candidate.identity,
+    )

@@ -1,0 +1,191 @@
+"""The one place that decides what happens to a unit.
+
+`decide` is pure: facts, rules and the time in, a decision out.  The engine and
+`mistamover why` call the same function, so what is explained is what is done.
+No I/O here, and nothing is imported that does any.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mistamover.config.settings import DotFiles, LinkPolicy, StreamSettings, TransferMode, TransferUnit
+from mistamover.files.names import base, is_ours, looks_like_rsync_temporary
+from mistamover.model import Action, Decision, FaultClass, Identity, Kind, Reason, Writers
+
+#: Seconds between two looks at a file that a process holds open: its close is an event, this is for lost ones.
+_OPEN_RECHECK = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What of a stream's settings bears on the decision, in the form that is quickest to apply."""
+
+    mode: TransferMode
+    unit: TransferUnit
+    send_dot_files: bool
+    symlinks: LinkPolicy
+    stop_file: bytes
+    ignore: re.Pattern[bytes] | None
+    ignore_paths: re.Pattern[bytes] | None
+    """Patterns with a slash: matched against the whole relative name."""
+    temporary_suffixes: tuple[bytes, ...]
+    reserved: re.Pattern[bytes] | None
+    settle_time: float
+    minimum_age: float
+    empty_directory_age: float
+    retry_count: int
+
+    @classmethod
+    def of(cls, settings: StreamSettings) -> Rules:
+        """Given a stream's settings, return its rules."""
+        paths = [pattern for pattern in settings.ignore if "/" in pattern]
+        names = [pattern for pattern in settings.ignore if "/" not in pattern]
+        endings = "|".join(re.escape(suffix) for suffix in settings.reserved_suffixes)
+        dots = settings.dot_files
+        return cls(
+            mode=settings.mode,
+            unit=settings.unit,
+            send_dot_files=dots is DotFiles.SEND or (dots is DotFiles.AUTO and settings.mode is TransferMode.MIRROR),
+            symlinks=settings.symlinks,
+            stop_file=settings.stop_file.encode(),
+            ignore=_any_of(names),
+            ignore_paths=_any_of(paths),
+            temporary_suffixes=tuple(suffix.encode() for suffix in settings.temporary_suffixes),
+            reserved=re.compile(rb"\..*(%s)(_tmp)?" % endings.encode(), re.DOTALL) if endings else None,
+            settle_time=settings.settle_time,
+            minimum_age=settings.minimum_age,
+            empty_directory_age=settings.empty_directory_age,
+            retry_count=settings.retry_count,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that is known about one unit at one moment; times in seconds since the epoch."""
+
+    name: bytes
+    kind: Kind
+    identity: Identity
+    writers: Writers
+    unchanged_since: float
+    """Since when it is known to be as it is: first seen so, or its own last change, whichever is later."""
+    attempts: int = 0
+    retry_at: float = 0.0
+    last_failure: str = ""
+    quarantined: str = ""
+    """Why it was quarantined as it is now; empty if it was not."""
+    delivered: Identity | None = None
+    """Mirror: what it was when it was last delivered."""
+    hold: Reason | None = None
+    """Why the whole stream sends nothing at the moment."""
+    unreadable: str = ""
+    """Why it cannot be opened; empty if it can."""
+
+
+def decide(facts: Facts, rules: Rules, now: float) -> Decision:
+    """Given what is known about a unit, the stream's rules and the time, return what to do, why, and when to look."""
+    ignored = ignored_by_name(facts.name, facts.kind, rules)
+    if ignored is not None:
+        return _decision(Action.IGNORE, ignored)
+    if facts.kind is Kind.LINK and rules.symlinks is not LinkPolicy.KEEP:
+        if rules.symlinks is LinkPolicy.IGNORE:
+            return _decision(Action.IGNORE, Reason(code="link", text="a symbolic link, and symlinks = ignore"))
+        return _decision(Action.QUARANTINE, Reason(code="link", text="a symbolic link, and symlinks = quarantine"))
+    if facts.quarantined:
+        return _decision(Action.QUARANTINE, Reason(code="quarantined", text=f"quarantined: {facts.quarantined}"))
+    if rules.mode is TransferMode.MIRROR and facts.delivered == facts.identity:
+        return _decision(Action.DONE, Reason(code="delivered", text="delivered, and unchanged since"))
+    reasons = [Reason(code="wanted", text=_wanted(facts))]
+    if facts.attempts:
+        text = f"{facts.attempts} of {max(1, rules.retry_count)} attempts failed, the last one: {facts.last_failure}"
+        reasons.append(Reason(code="attempts", text=text))
+    if facts.attempts >= max(1, rules.retry_count):
+        return _decision(Action.QUARANTINE, *reasons)
+    return _when(facts, rules, now, reasons)
+
+
+def ignored_by_name(name: bytes, kind: Kind, rules: Rules) -> Reason | None:
+    """Given a name and what it is, return why it is never sent, or None."""
+    if kind is Kind.SPECIAL:
+        return Reason(code="special", text="a FIFO, socket or device: only files, links and directories are sent")
+    if is_ours(name):
+        return Reason(code="ours", text="made by MiStaMover itself")
+    last = base(name)
+    if name == rules.stop_file:
+        return Reason(code="stop-file", text="the stop file of this stream")
+    if rules.reserved is not None and rules.reserved.fullmatch(last):
+        return Reason(code="handshake", text="a control, receipt or thank-you file")
+    if name.startswith(b".") or b"/." in name:
+        if kind is Kind.FILE and looks_like_rsync_temporary(last):
+            return Reason(code="temporary", text="looks like the temporary file of an rsync that delivers here")
+        if not rules.send_dot_files:
+            return Reason(code="dot", text="its name, or that of a directory above it, begins with a dot")
+    if rules.ignore is not None and rules.ignore.match(last):
+        return Reason(code="ignore", text="matches a pattern of the key ignore")
+    if rules.ignore_paths is not None and rules.ignore_paths.match(name):
+        return Reason(code="ignore", text="matches a pattern of the key ignore")
+    if last.endswith(rules.temporary_suffixes):
+        return Reason(code="suffix", text="its ending marks a file that is still being written (temporary_suffixes)")
+    return None
+
+
+def counts_as_attempt(fault: FaultClass) -> bool:
+    """Given who is to blame for a failed delivery, tell whether it counts as one of the unit's attempts."""
+    return fault in (FaultClass.SOURCE, FaultClass.REFUSED)
+
+
+def _when(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Decision:
+    if facts.hold is not None:
+        return _wait([*reasons, facts.hold], None)
+    if facts.retry_at > now:
+        text = facts.last_failure or "it was given back for a while"
+        return _wait([*reasons, Reason(code="retry", text=f"tried again later: {text}")], facts.retry_at)
+    if facts.writers is Writers.SOME:
+        reasons.append(Reason(code="open", text="a process has it open for writing"))
+        return _wait(reasons, now + _OPEN_RECHECK)
+    quiet = max(rules.minimum_age, _needed_quiet(facts, rules))
+    if now - facts.unchanged_since < quiet:
+        text = f"changed {max(0.0, now - facts.unchanged_since):.1f} s ago; it must be unchanged for {quiet:g} s"
+        return _wait([*reasons, Reason(code="settle", text=text)], facts.unchanged_since + quiet)
+    if facts.unreadable:
+        reasons.append(Reason(code="unreadable", text=facts.unreadable))
+    elif facts.kind is Kind.FILE and facts.writers is Writers.NONE:
+        reasons.append(Reason(code="closed", text="no process has it open for writing"))
+    else:
+        reasons.append(Reason(code="settled", text=f"unchanged for {now - facts.unchanged_since:.1f} s"))
+    return Decision(action=Action.SEND, reasons=tuple(reasons))
+
+
+def _needed_quiet(facts: Facts, rules: Rules) -> float:
+    """A lease proves that nobody writes to a file; nothing proves that nobody adds to a directory but time."""
+    if facts.kind is Kind.TREE:
+        return rules.settle_time
+    if facts.kind is Kind.DIRECTORY:
+        return rules.empty_directory_age if rules.mode is TransferMode.MOVE else 0.0
+    if facts.kind is Kind.FILE and facts.writers is Writers.UNKNOWN:
+        return rules.settle_time
+    return 0.0
+
+
+def _wanted(facts: Facts) -> str:
+    nouns = {Kind.LINK: "a symbolic link", Kind.DIRECTORY: "a directory", Kind.TREE: "a directory unit"}
+    text = nouns.get(facts.kind, f"a file of {facts.identity.size} bytes")
+    return f"{text}, changed since it was delivered" if facts.delivered is not None else f"{text}, not yet delivered"
+
+
+def _wait(reasons: Sequence[Reason], until: float | None) -> Decision:
+    return Decision(action=Action.WAIT, reasons=tuple(reasons), look_again=until)
+
+
+def _decision(action: Action, *reasons: Reason) -> Decision:
+    return Decision(action=action, reasons=reasons)
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[bytes] | None:
+    if not patterns:
+        return None
+    return re.compile(b"|".join(fnmatch.translate(pattern).encode() for pattern in patterns))

@@ -1,0 +1,107 @@
+"""The leases of one batch, held while it travels.
+
+A writer that comes meanwhile waits in `open` until we let go: at once when its file
+has been read already, after a moment's grace when it may be read soon, and then
+at the price of the attempt.  A file that lost its lease is never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+
+from mistamover.files import leases
+
+#: Seconds that a writer may be kept waiting for the batch that its file travels in.
+GRACE = 0.25
+
+
+class LeaseGuard:
+    """The stream's side of a delivery (see `transport.base.Guard`); shared by two threads."""
+
+    def __init__(self, handles: dict[bytes, int]) -> None:
+        """Given the descriptors that hold a lease, by name, take them over; `close` releases them."""
+        self._handles = handles
+        self._lock = threading.Lock()
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._pending: set[bytes] = set()
+        self._sent: set[bytes] = set()
+        self._lost: set[bytes] = set()
+        self._deadline: float | None = None
+        self.sent_count = 0
+
+    def fileno(self) -> int:
+        """See `Guard.fileno`."""
+        return self._event
+
+    def sent(self, name: bytes) -> None:
+        """See `Guard.sent`."""
+        self.sent_count += 1
+        with self._lock:
+            self._sent.add(name)
+            if name in self._pending:
+                self._release(name)
+
+    def deadline(self) -> float | None:
+        """See `Guard.deadline`."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._event)
+            return self._deadline
+
+    def breaking(self) -> None:
+        """Look for writers that wait for one of the leases, and let in those that need not wait."""
+        with self._lock:
+            for name, handle in list(self._handles.items()):
+                if leases.held(handle):
+                    continue
+                self._pending.add(name)
+                if name in self._sent:
+                    self._release(name)
+            if self._pending:
+                self._set_deadline(time.monotonic() + GRACE)
+
+    def give_up(self) -> None:
+        """Ask for the end of the attempt now."""
+        with self._lock:
+            self._set_deadline(time.monotonic())
+
+    def intact(self, name: bytes) -> bool:
+        """Tell whether no writer has come to `name` since its lease was taken, or it never had one."""
+        with self._lock:
+            if name in self._lost:
+                return False
+            handle = self._handles.get(name)
+            return handle is None or leases.held(handle)
+
+    def release_waiting(self) -> None:
+        """Let in every writer that waits: the attempt is over."""
+        with self._lock:
+            for name in list(self._pending):
+                self._release(name)
+
+    def close(self) -> None:
+        """Release every lease."""
+        with self._lock:
+            for handle in self._handles.values():
+                os.close(handle)
+            self._handles.clear()
+            if self._event >= 0:
+                os.close(self._event)
+                self._event = -1
+
+    def _release(self, name: bytes) -> None:
+        handle = self._handles.pop(name, None)
+        if handle is not None:
+            os.close(handle)
+        self._pending.discard(name)
+        self._lost.add(name)
+        if not self._pending:
+            self._deadline = None
+
+    def _set_deadline(self, when: float) -> None:
+        if self._deadline is None or when < self._deadline:
+            self._deadline = when
+            os.eventfd_write(self._event, 1)

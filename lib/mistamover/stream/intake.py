@@ -1,0 +1,98 @@
+"""Sightings become candidates: what is new goes on the roll, what is known is brought up to date."""
+
+from __future__ import annotations
+
+import os
+
+from mistamover.config.settings import TransferUnit
+from mistamover.files.identity import identity_of, kind_of
+from mistamover.model import Kind
+from mistamover.stream.books import Books
+from mistamover.stream.decide import ignored_by_name
+from mistamover.stream.roll import AT_ONCE, Candidate
+from mistamover.watch.scan import Sighting
+
+#: Names of ignored files that are remembered, so that each is counted once.
+_MOST_IGNORED = 100_000
+
+
+class Intake:
+    """The door of one stream."""
+
+    def __init__(self, books: Books, target: str) -> None:
+        """Given the books and the name of the target that a mirror compares with, start with an empty memory."""
+        self._books = books
+        self._target = target
+        self._whole_directories = books.settings.unit is TransferUnit.DIRECTORY
+        self._ignored: set[bytes] = set()
+
+    def meet(self, sighting: Sighting, now: float) -> None:
+        """Given a sighting and the time, do with it what is to be done."""
+        name, kind, status, entries = sighting
+        books = self._books
+        if status is None:
+            candidate = books.roll.get(name)
+            if candidate is not None and not candidate.travelling:
+                books.withdraw(candidate)
+        elif kind is Kind.DIRECTORY and books.move:
+            if ignored_by_name(name, kind, books.rules) is None:
+                books.directories.seen(name, entries, status.st_ctime)
+        else:
+            self._meet_unit(name, kind, status, now)
+
+    def look_at(self, name: bytes, now: float) -> None:
+        """Given a name and the time, look at it now, as if it had just arrived; if it is gone, nothing happens."""
+        try:
+            status = os.lstat(self._books.root + b"/" + name)
+        except OSError:
+            return
+        kind = kind_of(status)
+        if kind is Kind.DIRECTORY and self._whole_directories:
+            kind = Kind.TREE
+        self._meet_unit(name, kind, status, now)
+
+    def ignored(self, candidate: Candidate) -> None:
+        """Given a candidate that is not to be sent, end it, and do not count it again."""
+        self._books.roll.drop(candidate)
+        self._books.counts.ignored += 1
+        if len(self._ignored) < _MOST_IGNORED:
+            self._ignored.add(candidate.name)
+
+    def _meet_unit(self, name: bytes, kind: Kind, status: os.stat_result, now: float) -> None:
+        books = self._books
+        candidate = books.roll.get(name)
+        if candidate is not None:
+            self._meet_again(candidate, kind, status, now)
+            return
+        if name in self._ignored:
+            return
+        identity = identity_of(status)
+        trouble = books.troubles.get(name)
+        if trouble is not None and trouble.quarantined:
+            if trouble.identity == identity:
+                return
+            books.forget_trouble(name)
+            trouble = None
+        if not books.move and books.ledger.mirrored(name, self._target) == identity:
+            return
+        candidate = Candidate(name, kind, identity, status.st_nlink, now)
+        if trouble is not None:
+            candidate.remember(trouble.attempts, trouble.retry_at, trouble.reason, trouble.since)
+        books.counts.seen += 1
+        books.roll.add(candidate)
+        books.directories.arrived(name, now)
+        books.moved_on()
+
+    def _meet_again(self, candidate: Candidate, kind: Kind, status: os.stat_result, now: float) -> None:
+        if candidate.travelling:
+            return
+        identity = identity_of(status)
+        if identity != candidate.identity or kind is not candidate.kind:
+            candidate.identity = identity
+            candidate.kind = kind
+            candidate.observed = now
+            self._books.directories.arrived(candidate.name, now)
+            self._books.moved_on()
+        if candidate.look_at is not None and candidate.look_at > now:
+            # An event came: the answer may be another one now.
+            self._books.roll.look(candidate, AT_ONCE)

@@ -1,0 +1,421 @@
+"""The ledger of one stream: what was delivered, what still has to be handed over, what is in trouble.
+
+One SQLite file.  The process of the stream writes it, commands read it, also while
+no process runs.  A commit that allows removals is on disk before it returns
+(`synchronous=FULL`).  It grows with deliveries, never with what waits.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mistamover.errors import LedgerError
+from mistamover.model import Confirmed, FaultClass, Identity, Kind, TreeEntry, Unit
+
+_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY,
+    target TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    started REAL NOT NULL,
+    confirmed REAL NOT NULL,
+    handed_over REAL
+);
+CREATE INDEX batch_open ON batch (id) WHERE handed_over IS NULL;
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY,
+    batch INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    dev INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    first_seen REAL NOT NULL,
+    part INTEGER NOT NULL,
+    kept TEXT
+);
+CREATE INDEX delivery_batch ON delivery (batch);
+CREATE TABLE trouble (
+    name BLOB NOT NULL,
+    target TEXT NOT NULL,
+    quarantined INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    fault TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since REAL NOT NULL,
+    retry_at REAL NOT NULL,
+    dev INTEGER, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+    moved_to BLOB,
+    PRIMARY KEY (name, target)
+) WITHOUT ROWID;
+CREATE TABLE mirrored (
+    name BLOB NOT NULL,
+    target TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    dev INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    PRIMARY KEY (name, target)
+) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_HISTORY = (
+    "SELECT d.id, d.name, d.kind, d.dev, d.ino, d.size, d.mtime_ns, d.ctime_ns, b.target, b.lane, b.algorithm,"
+    " d.digest, d.attempts, d.first_seen, b.started, b.confirmed, b.handed_over, d.kept"
+    " FROM delivery d JOIN batch b ON b.id = d.batch"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One line of the history."""
+
+    id: int
+    name: bytes
+    kind: Kind
+    identity: Identity
+    target: str
+    lane: str
+    algorithm: str
+    digest: str
+    attempts: int
+    first_seen: float
+    started: float
+    confirmed: float
+    handed_over: float | None
+    """When the source was removed, or decided to be kept; None while that is to be done."""
+    kept: str | None
+    """Why the source was kept, where that is worth saying."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What the ledger remembers about a unit that could not be delivered."""
+
+    name: bytes
+    target: str
+    quarantined: bool
+    attempts: int
+    fault: FaultClass
+    reason: str
+    since: float
+    retry_at: float
+    identity: Identity | None
+    moved_to: bytes | None = None
+    """Absolute path in the quarantine directory, when it was moved there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the whole history that is kept."""
+
+    files: int
+    size: int
+    quarantined: int
+    last: float | None
+    """When the last delivery was confirmed."""
+
+
+class Ledger:
+    """An open ledger; see the module."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Given the file, open it, and make it unless `read_only`. Raise LedgerError if it cannot be used."""
+        self._path = path
+        try:
+            if read_only:
+                self._db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, timeout=10)
+            else:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=True)
+                self._prepare()
+            self._db.execute("PRAGMA cache_size = -2000")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path}: {error}") from error
+
+    def _prepare(self) -> None:
+        os.chmod(self._path, 0o600)
+        mode = self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise LedgerError(f"{self._path}: this filesystem cannot hold a ledger (journal mode {mode}, not wal)")
+        self._db.execute("PRAGMA synchronous = FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise LedgerError(f"{self._path}: written by a newer MiStaMover (version {version}, not {_VERSION})")
+        if version == 0:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+                self._db.execute("INSERT INTO meta VALUES ('owner', ?)", (os.urandom(4).hex(),))
+
+    @property
+    def owner(self) -> str:
+        """A short random name that tells this ledger's stream from every other, at any target."""
+        return str(self._db.execute("SELECT value FROM meta WHERE key = 'owner'").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self._path}: {error}") from error
+
+    # -- deliveries ---------------------------------------------------------------------------
+
+    def confirm(
+        self,
+        confirmed: Sequence[Confirmed],
+        *,
+        target: str,
+        lane: str,
+        algorithm: str,
+        started: float,
+        now: float,
+        mirror: bool,
+    ) -> int:
+        """Given what a target has confirmed and flushed, record it durably; return the number of the batch.
+
+        For a mirror nothing is left to hand over, and what was delivered is remembered to tell changes.
+        """
+        with self._transaction():
+            cursor = self._db.execute(
+                "INSERT INTO batch (target, lane, algorithm, started, confirmed, handed_over)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (target, lane, algorithm, started, now, now if mirror else None),
+            )
+            batch = int(cursor.lastrowid or 0)
+            self._db.executemany(
+                "INSERT INTO delivery (batch, name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts,"
+                " first_seen, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_row(batch, c, part) for whole in confirmed for part, c in _with_parts(whole)),
+            )
+            if mirror:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO mirrored VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    ((c.unit.name, target, c.unit.kind.value, *c.unit.identity) for c in confirmed),
+                )
+        return batch
+
+    def handed_over(self, batch: int, now: float, kept: dict[bytes, str]) -> None:
+        """Given a batch of which every source was removed, or kept for a reason, record that."""
+        with self._transaction():
+            self._db.execute("UPDATE batch SET handed_over = ? WHERE id = ?", (now, batch))
+            self._db.executemany(
+                "UPDATE delivery SET kept = ? WHERE batch = ? AND name = ?",
+                ((reason, batch, name) for name, reason in kept.items()),
+            )
+
+    def open_batches(self) -> Iterator[tuple[int, str, list[Confirmed]]]:
+        """Yield what was confirmed but not handed over: the batch, its target, its units."""
+        for batch, target in self._db.execute(
+            "SELECT id, target FROM batch WHERE handed_over IS NULL ORDER BY id"
+        ).fetchall():
+            rows = self._db.execute(
+                "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
+                " FROM delivery WHERE batch = ? ORDER BY id",
+                (batch,),
+            )
+            yield batch, target, _restored(rows)
+
+    def history(
+        self, *, since: float | None = None, pattern: bytes | None = None, limit: int | None = None
+    ) -> Iterator[Delivery]:
+        """Given filters (a time, a glob for the whole name, a number), yield deliveries, the newest first."""
+        where, values = [], list[object]()
+        if since is not None:
+            where.append("b.confirmed >= ?")
+            values.append(since)
+        if pattern is not None:
+            where.append("d.name GLOB ?")
+            values.append(pattern)
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        query = f"{_HISTORY} {condition} ORDER BY d.id DESC LIMIT ?"
+        for row in self._db.execute(query, (*values, -1 if limit is None else limit)):
+            yield _delivery(row)
+
+    def deliveries_of(self, name: bytes) -> list[Delivery]:
+        """Given a unit's name, return its deliveries, the newest first."""
+        query = f"{_HISTORY} WHERE d.name = ? ORDER BY d.id DESC LIMIT 100"
+        return [_delivery(row) for row in self._db.execute(query, (name,))]
+
+    def totals(self) -> Totals:
+        """Return the sums over the history that is kept."""
+        files, size = self._db.execute(
+            "SELECT coalesce(sum(NOT part), 0), coalesce(sum(CASE WHEN kind = 'file' THEN size ELSE 0 END), 0)"
+            " FROM delivery"
+        ).fetchone()
+        (last,) = self._db.execute("SELECT max(confirmed) FROM batch").fetchone()
+        (quarantined,) = self._db.execute("SELECT count(*) FROM trouble WHERE quarantined").fetchone()
+        return Totals(files=files, size=size, quarantined=quarantined, last=last)
+
+    def prune(self, before: float) -> None:
+        """Given a time, forget finished deliveries that are older."""
+        with self._transaction():
+            old = "SELECT id FROM batch WHERE handed_over IS NOT NULL AND confirmed < ? LIMIT 100"
+            self._db.execute(f"DELETE FROM delivery WHERE batch IN ({old})", (before,))  # noqa: S608
+            self._db.execute(f"DELETE FROM batch WHERE id IN ({old})", (before,))  # noqa: S608
+
+    # -- trouble ------------------------------------------------------------------------------
+
+    def troubles(self) -> list[Trouble]:
+        """Return everything that is in retry or in quarantine."""
+        rows = self._db.execute(
+            "SELECT name, target, quarantined, attempts, fault, reason, since, retry_at, dev, ino, size, mtime_ns,"
+            " ctime_ns, moved_to FROM trouble ORDER BY since"
+        )
+        return [
+            Trouble(
+                name=row[0],
+                target=row[1],
+                quarantined=bool(row[2]),
+                attempts=row[3],
+                fault=FaultClass(row[4]),
+                reason=row[5],
+                since=row[6],
+                retry_at=row[7],
+                identity=Identity(*row[8:13]) if row[8] is not None else None,
+                moved_to=row[13],
+            )
+            for row in rows
+        ]
+
+    def note_troubles(self, troubles: Iterable[Trouble]) -> None:
+        """Given what could not be delivered, remember it; an older note about the same name is replaced."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO trouble VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (
+                        t.name,
+                        t.target,
+                        t.quarantined,
+                        t.attempts,
+                        t.fault.value,
+                        t.reason,
+                        t.since,
+                        t.retry_at,
+                        *(t.identity or (None,) * 5),
+                        t.moved_to,
+                    )
+                    for t in troubles
+                ),
+            )
+
+    def forget_troubles(self, names: Iterable[bytes]) -> None:
+        """Given names that are no trouble any more, forget what was noted."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM trouble WHERE name = ?", ((name,) for name in names))
+
+    # -- mirror -------------------------------------------------------------------------------
+
+    def mirrored(self, name: bytes, target: str) -> Identity | None:
+        """Given a name, return what it was when it was last delivered to the target."""
+        row = self._db.execute(
+            "SELECT dev, ino, size, mtime_ns, ctime_ns FROM mirrored WHERE name = ? AND target = ?", (name, target)
+        ).fetchone()
+        return Identity(*row) if row else None
+
+    def all_mirrored(self, target: str) -> Iterator[tuple[bytes, Kind]]:
+        """Yield everything that this mirror has put to the target, content after its directory."""
+        for name, kind in self._db.execute("SELECT name, kind FROM mirrored WHERE target = ? ORDER BY name", (target,)):
+            yield name, Kind(kind)
+
+    def forget_mirrored(self, names: Iterable[bytes], target: str) -> None:
+        """Given names that were removed at the target, forget that they were there."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM mirrored WHERE name = ? AND target = ?", ((name, target) for name in names)
+            )
+
+
+def _with_parts(whole: Confirmed) -> Iterator[tuple[bool, Confirmed]]:
+    yield False, whole
+    for part in whole.parts:
+        yield True, part
+
+
+def _row(batch: int, confirmed: Confirmed, part: bool) -> tuple[object, ...]:
+    unit = confirmed.unit
+    return (
+        batch,
+        unit.name,
+        unit.kind.value,
+        *unit.identity,
+        confirmed.digest,
+        unit.attempts,
+        unit.first_seen,
+        part,
+    )
+
+
+def _restored(rows: Iterable[tuple[Any, ...]]) -> list[Confirmed]:
+    """Given rows in the order in which they were written, return units; parts follow their directory unit."""
+    units: list[Confirmed] = []
+    for name, kind, *numbers, digest, attempts, first_seen, part in rows:
+        unit = Unit(name=name, kind=Kind(kind), identity=Identity(*numbers), attempts=attempts, first_seen=first_seen)
+        if not part:
+            units.append(Confirmed(unit=unit, digest=digest))
+            continue
+        whole = units[-1].unit
+        entry = TreeEntry(name=name[len(whole.name) + 1 :], kind=unit.kind, identity=unit.identity)
+        units[-1] = replace(units[-1], unit=replace(whole, manifest=(*whole.manifest, entry)))
+    return units
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    number, name, kind, dev, ino, size, mtime, ctime, *rest = row
+    target, lane, algorithm, digest, attempts, seen, started, confirmed, handed_over, kept = rest
+    return Delivery(
+        id=number,
+        name=name,
+        kind=Kind(kind),
+        identity=Identity(dev, ino, size, mtime, ctime),
+        target=target,
+        lane=lane,
+        algorithm=algorithm,
+        digest=digest,
+        attempts=attempts,
+        first_seen=seen,
+        started=started,
+        confirmed=confirmed,
+        handed_over=handed_over,
+        kept=kept,
+    )
+
+
+def _quoted(path: Path) -> str:
+    return quote(os.fsencode(path))

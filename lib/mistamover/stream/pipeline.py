@@ -1,0 +1,345 @@
+"""The main flow of one stream: arrivals, decisions, batches, verdicts, hand-over.
+
+`Pipeline.run` is the list of its steps.  All of them run in the stream's own thread;
+what may block on the network runs in lanes, and its outcome comes back to `collect`.
+While one batch travels, the next is decided and the one before it is handed over.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from mistamover.config.settings import StreamSettings, TransferUnit
+from mistamover.model import Action, Reason, StreamState
+from mistamover.stream.books import Books
+from mistamover.stream.conclude import Conclusion
+from mistamover.stream.decide import decide, ignored_by_name
+from mistamover.stream.examine import examine, facts_of
+from mistamover.stream.intake import Intake
+from mistamover.stream.lane import Outcome
+from mistamover.stream.ledger import Ledger
+from mistamover.stream.mirror import MirrorRemoval
+from mistamover.stream.present import Presenter
+from mistamover.stream.quarantine import quarantine
+from mistamover.stream.roll import Candidate
+from mistamover.stream.route import Route, excluded_names
+from mistamover.transport.base import Transport
+from mistamover.watch.arrivals import Arrivals
+
+#: Sightings that are taken in at one go, so that the first batch of a backlog leaves early.
+_INTAKE = 2_000
+
+#: Seconds between two looks for a local stop file that is there.
+_STOP_LOOK = 1.0
+
+#: Seconds between two looks of a one-off run at whether it may end.
+_ONE_OFF_LOOK = 0.25
+
+#: How long a one-off run waits after the last progress for files that are open or settling, beyond their own times.
+_ONE_OFF_PATIENCE = 10.0
+
+#: How long a one-off run waits for the age of directories that it has emptied.
+_ONE_OFF_DIRECTORIES = 60.0
+
+#: Seconds between two prunings of the history.
+_PRUNE_EVERY = 3600.0
+
+#: A wait is never longer, whatever the plans say.
+_LONGEST_WAIT = 3600.0
+
+
+class Pipeline:
+    """One stream at work."""
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        ledger: Ledger,
+        transport: Transport,
+        *,
+        lease_capacity: int,
+        one_off: bool,
+    ) -> None:
+        """Given the stream's settings, its ledger and the transport to its target, prepare; see `run`."""
+        self._settings = settings
+        self._one_off = one_off
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        target = settings.targets[0]
+        self._books = Books(settings, ledger)
+        self._route = Route(self._books, target, transport, lease_capacity=lease_capacity, wake=self.wake)
+        self._intake = Intake(self._books, target.name)
+        required = frozenset(t.name for t in settings.targets if t.required)
+        self._conclusion = Conclusion(self._books, required, self._intake.look_at)
+        self._removal = MirrorRemoval(settings, target.name)
+        self._presenter = Presenter(self._books, self._route)
+        self._arrivals = Arrivals(
+            self._books.root,
+            excluded=excluded_names(self._books.root, os.fsencode(settings.quarantine_dir)),
+            whole_directories=settings.unit is TransferUnit.DIRECTORY,
+            changes=not self._books.move,
+            mode=settings.watch,
+            rescan_interval=settings.rescan_interval,
+            wake=self.wake,
+        )
+        self._stop_at: float | None = None
+        self._lease_broken = False
+        self._pruned = 0.0
+        self.complete = False
+        """Whether the completion file was delivered and nothing was left."""
+
+    # -- called by signal handlers and by other threads ---------------------------------------
+
+    def wake(self) -> None:
+        """Make the stream's thread look around now."""
+        try:
+            os.write(self._wake_write, b"!")
+        except BlockingIOError:
+            return
+
+    def stop(self) -> None:
+        """Ask for an orderly end: what is under way is finished, or abandoned in time for `stop_timeout`."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self._settings.stop_timeout
+        self.wake()
+
+    def leases_broken(self) -> None:
+        """Take note that a writer waits for one of our leases."""
+        self._lease_broken = True
+        self.wake()
+
+    def hurry(self) -> None:
+        """Try a target that failed again at once, and look at everything anew."""
+        self._route.hurry()
+        self._arrivals.request_scan()
+        self.wake()
+
+    # -- the main flow ------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve the stream until it is told to stop, is complete, or (one-off) all that is there has ended.
+
+        Return 0, or 1 when a one-off run leaves something undelivered.
+        """
+        self._conclusion.recover()
+        self._arrivals.start()
+        self._route.start()
+        try:
+            while not self._finished():
+                self._let_writers_in()
+                self._take_arrivals()
+                self._judge()
+                outcomes = self._route.collect()
+                self._dispatch()
+                for outcome in outcomes:
+                    self._conclude(outcome)
+                self._tidy()
+                self._show()
+                self._wait()
+        finally:
+            self._end()
+        return 1 if self._one_off and self._left_something() else 0
+
+    def _let_writers_in(self) -> None:
+        if self._lease_broken:
+            self._lease_broken = False
+            self._route.let_writers_in(time.time())
+
+    def _take_arrivals(self) -> None:
+        if self._stop_at is not None:
+            return
+        now = time.time()
+        roll = self._books.roll
+        if not roll.room and not self._route.travelling and not self._route.ready:
+            self._books.counts.seen -= roll.evict(now)
+        for sighting in self._arrivals.take(min(_INTAKE, roll.room)):
+            self._intake.meet(sighting, now)
+        for name in self._books.directories.due_empty(now):
+            self._intake.look_at(name, now)
+
+    def _judge(self) -> None:
+        """Decide about everything that is due, as far as batches have room for it."""
+        if self._stop_at is not None or self._hold() is not None:
+            return
+        now = time.time()
+        while self._route.has_room and (candidate := self._books.roll.due(now)) is not None:
+            self._judge_one(candidate, now)
+
+    def _judge_one(self, candidate: Candidate, now: float) -> None:
+        if ignored_by_name(candidate.name, candidate.kind, self._books.rules) is None:
+            facts = examine(self._books.root, candidate, now)
+        else:
+            facts = facts_of(candidate, None)
+        if facts is None:
+            self._books.withdraw(candidate)
+            return
+        decision = decide(facts, self._books.rules, now)
+        candidate.decision = decision
+        if decision.action is Action.SEND:
+            self._route.add(candidate)
+            return
+        candidate.release()
+        if decision.action is Action.WAIT:
+            self._books.roll.look(candidate, decision.look_again)
+        elif decision.action is Action.QUARANTINE:
+            quarantine(self._books, candidate, decision.reasons[-1].text, self._route.target.name)
+        else:
+            self._intake.ignored(candidate)
+
+    def _dispatch(self) -> None:
+        if self._stop_at is not None:
+            return
+        if self._hold() is not None:
+            self._route.give_back()
+        if not self._stopped_here():
+            self._route.dispatch(time.time(), self._removals)
+
+    def _removals(self) -> list[bytes]:
+        """Ask the mirror what to remove at the target, once everything that was found is there."""
+        if not self._removal.due(self._arrivals.full_scans) or self._arrivals.problems or self._hold() is not None:
+            return []
+        return list(self._removal.wanted(self._books.ledger, self._books.root))
+
+    def _conclude(self, outcome: Outcome) -> None:
+        errand = outcome.errand
+        if errand.batch is not None:
+            self._conclusion.conclude(outcome, self._route.guard(errand.batch.number), self._route.target)
+        elif errand.remove:
+            self._removal.done(self._books.ledger, outcome.removed, failed=outcome.fault is not None)
+            self._books.moved_on()
+
+    def _tidy(self) -> None:
+        now = time.time()
+        if self._books.move and self._stop_at is None and self._books.directories.remove_emptied(now):
+            self._books.moved_on()
+        keep = self._settings.history_retention
+        if keep and now - self._pruned > _PRUNE_EVERY:
+            self._pruned = now
+            self._books.ledger.prune(now - keep)
+
+    # -- when to end --------------------------------------------------------------------------
+
+    def _finished(self) -> bool:
+        if self._stop_at is not None:
+            return self._stopped(self._stop_at)
+        scanned = self._arrivals.full_scans > 0 and not self._arrivals.busy
+        if not scanned or not self._route.idle:
+            return False
+        empty = not len(self._books.roll) and not self._removal.due(self._arrivals.full_scans)
+        if empty and self._conclusion.completion_file_delivered:
+            self.complete = True
+            return True
+        if not self._one_off:
+            return False
+        return not self._directories_worth_waiting() if empty else self._nothing_more_to_hope_for()
+
+    def _stopped(self, limit: float) -> bool:
+        """Whether a stop has come to its end: what was under way has ended, or has been given up."""
+        self._route.give_back()
+        if self._route.idle:
+            return True
+        now = time.monotonic()
+        if now > limit - self._settings.stop_timeout / 3:
+            self._route.give_up()
+        return now > limit
+
+    def _directories_worth_waiting(self) -> bool:
+        when = self._books.directories.next_time() if self._books.move else None
+        return when is not None and when - time.time() <= _ONE_OFF_DIRECTORIES
+
+    def _nothing_more_to_hope_for(self) -> bool:
+        """Whether a one-off run has to leave behind what is still on the roll."""
+        hold = self._hold()
+        if hold is not None:
+            return hold.code != "circuit" or self._route.circuit.failures >= max(1, self._settings.retry_count)
+        now = time.time()
+        if self._route.ready or any(candidate.retry_at > now for candidate in self._books.roll):
+            return False
+        patience = max(self._settings.settle_time, self._settings.minimum_age) + _ONE_OFF_PATIENCE
+        return time.monotonic() - self._books.progress > patience
+
+    def _left_something(self) -> bool:
+        left = len(self._books.roll) or self._books.counts.quarantined
+        return bool(left or self._arrivals.problems or self._removal.refused)
+
+    # -- waiting and showing ------------------------------------------------------------------
+
+    def _stopped_here(self) -> bool:
+        return os.path.lexists(self._books.root + b"/" + self._books.rules.stop_file)
+
+    def _hold(self) -> Reason | None:
+        """Why nothing is sent at the moment, or None."""
+        if self._stopped_here():
+            return Reason(code="stop-here", text=f"{self._settings.stop_file} is in the stream's directory")
+        return self._route.hold(time.time())
+
+    def _wait(self) -> None:
+        """Wait for an event, or for the next moment at which something is to be done."""
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if poll.poll(1000 * min(_LONGEST_WAIT, max(0.0, self._next_moment() - time.time()))):
+            try:
+                while os.read(self._wake_read, 65536):
+                    continue
+            except BlockingIOError:
+                return
+
+    def _next_moment(self) -> float:
+        now = time.time()
+        if self._route.has_outcomes:
+            return now
+        if self._stop_at is not None:
+            return now + 0.05
+        if self._arrivals.busy and self._books.roll.room:
+            return now
+        hold = self._hold()
+        moments: list[float | None] = [now + max(0.0, self._arrivals.next_scan() - time.monotonic())]
+        if hold is None and self._route.has_room:
+            # Without room, the outcome that makes room wakes us.
+            moments.append(self._books.roll.next_look())
+        elif hold is not None:
+            moments.append(now + _STOP_LOOK if hold.code == "stop-here" else self._route.next_moment())
+        if self._books.move:
+            moments.append(self._books.directories.next_time())
+        if self._one_off:
+            moments.append(now + _ONE_OFF_LOOK)
+        if pause := self._presenter.next_moment:
+            moments.append(now + pause)
+        return min(moment for moment in moments if moment is not None)
+
+    def _show(self, *, final: bool = False) -> None:
+        hold = self._hold()
+        self._presenter.show(self._state(hold), hold, dict(self._arrivals.problems), self._removal.refused, final=final)
+
+    def _state(self, hold: Reason | None) -> StreamState:
+        if self.complete:
+            return StreamState.COMPLETE
+        if self._stop_at is not None:
+            return StreamState.STOPPING
+        if hold is not None:
+            return StreamState.UNREACHABLE if hold.code == "circuit" else StreamState.SUSPENDED
+        if self._route.travelling:
+            return StreamState.SENDING
+        return StreamState.WAITING if len(self._books.roll) else StreamState.IDLE
+
+    def _end(self) -> None:
+        """Close in the order that loses nothing: arrivals, what is under way, the connection, the last word."""
+        self._arrivals.stop()
+        self._route.give_up()
+        deadline = time.monotonic() + max(5.0, self._settings.stop_timeout)
+        while True:
+            for outcome in self._route.collect():
+                self._conclude(outcome)
+            if self._route.idle or time.monotonic() > deadline:
+                break
+            self._wait_for_outcome(deadline)
+        self._route.give_back()
+        self._route.close(finished=not len(self._books.roll), timeout=max(5.0, self._settings.stop_timeout))
+        self._show(final=True)
+
+    def _wait_for_outcome(self, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+            os.read(self._wake_read, 65536)

@@ -1,0 +1,94 @@
+"""The process of one stream: entered after the fork, left with an exit status."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import signal
+from types import FrameType
+
+from setproctitle import setproctitle
+
+from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
+from mistamover.files import leases
+from mistamover.report import logs
+from mistamover.report.snapshot import LOCK_FILE, lock
+from mistamover.stream.ledger import Ledger
+from mistamover.stream.pipeline import Pipeline
+from mistamover.transport.base import Transport
+from mistamover.transport.rsync_ssh import RsyncSsh
+
+logger = logging.getLogger(__name__)
+
+
+class Exit(enum.IntEnum):
+    """How the process of a stream ends, for the master."""
+
+    DONE = 0  # stopped in order, or a one-off run delivered everything
+    LEFT = 1  # a one-off run left something undelivered
+    BROKEN = 70  # an error that should not happen
+    BUSY = 75  # another process serves this stream
+    COMPLETE = 80  # the completion file was delivered: nothing more to do
+
+
+def run(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool) -> int:
+    """Given a stream's settings, serve it until it ends; return an `Exit` as the process's status."""
+    setproctitle(f"mistamover: stream {settings.name}")
+    logs.start(settings.log, f"dtc_{settings.name}", to_stderr=to_stderr, debug=debug)
+    handle = lock(settings.state_dir / LOCK_FILE)
+    if handle is None:
+        logger.error("stream %s is served by another process already (%s)", settings.name, settings.state_dir)
+        return Exit.BUSY
+    try:
+        return _serve(settings, one_off=one_off)
+    except Exception:
+        logger.exception("stream %s ends because of an error", settings.name)
+        return Exit.BROKEN
+    finally:
+        os.close(handle)
+        logging.shutdown()
+
+
+def _serve(settings: StreamSettings, *, one_off: bool) -> int:
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    capacity = leases.raise_descriptor_limit()
+    with Ledger(settings.state_dir / "ledger.sqlite") as ledger:
+        target = settings.targets[0]
+        pipeline = Pipeline(
+            settings,
+            ledger,
+            make_transport(settings, target, ledger.owner),
+            lease_capacity=capacity,
+            one_off=one_off,
+        )
+        _hear_signals(pipeline)
+        logger.info("stream %s: %s %s to %s", settings.name, settings.mode.value, settings.directory, target.host)
+        status = pipeline.run()
+        logger.info("stream %s ended (%s)", settings.name, "complete" if pipeline.complete else f"status {status}")
+        return Exit.COMPLETE if pipeline.complete and status == 0 else status
+
+
+def make_transport(settings: StreamSettings, target: TargetSettings, owner: str) -> Transport:
+    """Given a stream and one of its targets, return the transport that its protocol names."""
+    return RsyncSsh(
+        source=os.fsencode(settings.directory),
+        target=target,
+        state_dir=settings.state_dir / "run",
+        owner=f"{settings.name}.{owner}",
+        keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
+    )
+
+
+def _hear_signals(pipeline: Pipeline) -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        pipeline.stop()
+
+    def hurry(_signal: int, _frame: FrameType | None) -> None:
+        pipeline.hurry()
+
+    leases.hear_breaks(pipeline.leases_broken)
+    signal.signal(signal.SIGTERM, stop)
+    # The terminal sends it to the whole group; the master decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, hurry)

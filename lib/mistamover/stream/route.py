@@ -1,0 +1,271 @@
+"""The way to one target: its lanes, what is ready for them, its circuit, and the leases of what travels."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from mistamover.config.settings import TargetSettings
+from mistamover.files import leases
+from mistamover.model import Batch, Failed, FaultClass, Kind, Reason
+from mistamover.stream.books import Books
+from mistamover.stream.circuit import Circuit
+from mistamover.stream.guard import LeaseGuard
+from mistamover.stream.lane import Errand, Lane, Outcome
+from mistamover.stream.roll import AT_ONCE, Candidate
+from mistamover.transport.base import Transport
+
+logger = logging.getLogger(__name__)
+
+#: From this size on a file rides alone, on its own lane, so that small ones do not wait behind it.
+HUGE = 64 * 1024 * 1024
+
+#: Bounds of a batch.
+BATCH_FILES = 10_000
+BATCH_BYTES = 512 * 1024 * 1024
+
+#: Faults that say something about the target, not about a unit.
+_TARGET_FAULTS = (FaultClass.LINK, FaultClass.TARGET, FaultClass.BUG)
+
+_BULK, _HUGE = "bulk", "huge"
+
+
+class Route:
+    """One target of one stream, as the stream's own thread sees it."""
+
+    def __init__(
+        self,
+        books: Books,
+        target: TargetSettings,
+        transport: Transport,
+        *,
+        lease_capacity: int,
+        wake: Callable[[], None],
+    ) -> None:
+        """Given the books, the target and its transport, how many leases may be held, and how to wake us, prepare."""
+        self.target = target
+        self._books = books
+        self._transport = transport
+        self._wake = wake
+        self._limit = max(1, min(BATCH_FILES, lease_capacity // 2))
+        self._ready: dict[str, deque[Candidate]] = {_BULK: deque(), _HUGE: deque()}
+        self._lanes: list[Lane] = []
+        self._guards: dict[int, LeaseGuard] = {}
+        self._outcomes: deque[Outcome] = deque()
+        self._lock = threading.Lock()
+        self._batches = 0
+        self._suspended_until = 0.0
+        self._suspended = ""
+        self.circuit = Circuit()
+
+    def start(self) -> None:
+        """Start the lanes."""
+        self._lanes = [Lane(name, self._transport, self._arrive) for name in self._ready]
+
+    # -- what can be asked --------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and no outcome waits to be collected."""
+        return not self._outcomes and all(lane.free for lane in self._lanes)
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether an outcome waits to be collected."""
+        return bool(self._outcomes)
+
+    @property
+    def ready(self) -> int:
+        """How many units wait for a lane, with their leases held."""
+        return sum(map(len, self._ready.values()))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more units can be made ready."""
+        return self.ready < self._limit
+
+    @property
+    def travelling(self) -> int:
+        """How many units are on their way."""
+        return sum(len(lane.errand.batch.units) for lane in self._lanes if lane.errand and lane.errand.batch)
+
+    def hold(self, now: float) -> Reason | None:
+        """Given the time, return why nothing is sent to this target at the moment, or None."""
+        if not self.circuit.closed:
+            return Reason(code="circuit", text=f"the target failed: {self.circuit.reason}")
+        if self._suspended_until > now:
+            return Reason(code="stop-there", text=self._suspended)
+        return None
+
+    def next_moment(self) -> float | None:
+        """Return when this route wants to be served next, apart from outcomes; None if only they matter."""
+        if not self.circuit.closed:
+            return self.circuit.retry_at if self.idle else None
+        return self._suspended_until or None
+
+    # -- what is done -------------------------------------------------------------------------
+
+    def add(self, candidate: Candidate) -> None:
+        """Given a candidate that is to be sent, let it wait for its lane."""
+        huge = candidate.kind is Kind.TREE or candidate.size() >= HUGE
+        self._ready[_HUGE if huge else _BULK].append(candidate)
+
+    def dispatch(self, now: float, removals: Callable[[], Sequence[bytes]]) -> None:
+        """Given the time and where to ask for names to remove, give every free lane what it can carry.
+
+        A target that failed gets a probe when its time has come, and nothing else.
+        """
+        if not self.circuit.closed:
+            if self.circuit.probe_due(now) and self.idle:
+                self._lanes[0].give(Errand())
+            return
+        for lane in self._lanes:
+            if lane.free and self._ready[lane.name]:
+                self._send(lane)
+        if self._lanes[0].free and not self.travelling:
+            names = removals()
+            if names:
+                self._lanes[0].give(Errand(remove=names))
+
+    def collect(self) -> list[Outcome]:
+        """Return the outcomes since the last call; their lanes are free from now on."""
+        with self._lock:
+            outcomes = list(self._outcomes)
+            self._outcomes.clear()
+        for outcome in outcomes:
+            next(lane for lane in self._lanes if lane.name == outcome.lane).errand = None
+            self._learn(outcome)
+        return outcomes
+
+    def guard(self, number: int) -> LeaseGuard:
+        """Given a batch's number, return its guard; it is the caller's to close from now on."""
+        return self._guards.pop(number)
+
+    def let_writers_in(self, now: float) -> None:
+        """A writer waits for one of our leases: let it in, at once if its file is not on its way."""
+        for guard in self._guards.values():
+            guard.breaking()
+        for candidate in list(self._waiting()):
+            if not all(map(leases.held, candidate.handles.values())):
+                self.take_back(candidate)
+                self._books.roll.look(candidate, now + 0.01)
+
+    def take_back(self, candidate: Candidate) -> None:
+        """Given a candidate, take it out of what is ready, if it is there, and let go of its leases."""
+        for queue in self._ready.values():
+            if candidate in queue:
+                queue.remove(candidate)
+        candidate.release()
+
+    def give_back(self) -> None:
+        """Put everything that waits for a lane back on the roll, to be looked at when there is a lane again."""
+        for candidate in list(self._waiting()):
+            candidate.release()
+            self._books.roll.look(candidate, AT_ONCE)
+        for queue in self._ready.values():
+            queue.clear()
+
+    def give_up(self) -> None:
+        """Ask every delivery that is under way to end now."""
+        for guard in self._guards.values():
+            guard.give_up()
+
+    def hurry(self) -> None:
+        """Try a target that failed or was suspended again at once."""
+        self.circuit.hurry(time.time())
+        self._suspended_until = 0.0
+
+    def close(self, *, finished: bool, timeout: float) -> None:
+        """End the connection and the lanes within `timeout` seconds; with `finished`, leave nothing at the target.
+
+        The connection is closed by a lane, while all lanes live: a process ends with the thread that started it.
+        """
+        if self._lanes and self.idle:
+            self._lanes[0].give(Errand(close=True, finished=finished))
+        for lane in self._lanes:
+            if not lane.stop(timeout):
+                logger.warning("lane %s did not end within %g s", lane.name, timeout)
+        for guard in self._guards.values():
+            guard.close()
+        self._guards.clear()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _waiting(self) -> Iterator[Candidate]:
+        for queue in self._ready.values():
+            yield from queue
+
+    def _arrive(self, outcome: Outcome) -> None:
+        """Take an outcome from a lane's thread."""
+        with self._lock:
+            self._outcomes.append(outcome)
+        self._wake()
+
+    def _send(self, lane: Lane) -> None:
+        queue = self._ready[lane.name]
+        most = 1 if lane.name == _HUGE else self._limit
+        chosen: list[Candidate] = []
+        handles: dict[bytes, int] = {}
+        size = 0
+        while queue and len(chosen) < most and size < BATCH_BYTES:
+            candidate = queue.popleft()
+            candidate.travelling = True
+            handles.update(candidate.handles)
+            candidate.handles = {}
+            size += candidate.size()
+            chosen.append(candidate)
+        self._batches += 1
+        guard = LeaseGuard(handles)
+        self._guards[self._batches] = guard
+        batch = Batch(number=self._batches, units=tuple(c.unit() for c in chosen), size=size)
+        lane.give(Errand(batch=batch, guard=guard))
+
+    def _learn(self, outcome: Outcome) -> None:
+        """See from an outcome how the target is, before anything more is sent there."""
+        now = time.time()
+        if outcome.suspended:
+            self.circuit.worked()
+            if not self._suspended_until:
+                logger.warning("%s has the stop file %s: sending nothing", self._target_words(), self.target.stop_file)
+            self._suspended_until = now + self.target.stop_file_poll_interval
+            self._suspended = f"{self.target.stop_file} is in {self._target_words()}"
+            return
+        self._suspended_until = 0.0
+        fault, reason = _target_fault(outcome)
+        if fault is None:
+            if self.circuit.worked():
+                logger.info("%s works again", self._target_words())
+                self._books.last_error = None
+            return
+        self.circuit.failed(reason, now, random.random())  # noqa: S311
+        logger.log(
+            logging.ERROR if self.circuit.failures == 1 else logging.WARNING,
+            "%s: %s; tried again in %.0f s",
+            self._target_words(),
+            reason,
+            self.circuit.retry_at - now,
+        )
+        self._books.error(reason)
+
+    def _target_words(self) -> str:
+        return f"{self.target.host}:{self.target.directory}"
+
+
+def _target_fault(outcome: Outcome) -> tuple[FaultClass | None, str]:
+    if outcome.fault is not None:
+        return outcome.fault, outcome.reason
+    for verdict in outcome.verdicts:
+        if isinstance(verdict, Failed) and verdict.fault in _TARGET_FAULTS:
+            return verdict.fault, verdict.reason
+    return None, ""
+
+
+def excluded_names(root: bytes, quarantine: bytes) -> frozenset[bytes]:
+    """Given the stream's directory and its quarantine directory, return the names that a scan passes over."""
+    prefix = root.rstrip(b"/") + b"/"
+    return frozenset({os.path.normpath(quarantine[len(prefix) :])} if quarantine.startswith(prefix) else ())

@@ -1,0 +1,1 @@
+"""Deliveries: one contract, the ways to reach a target, and the owned ssh connection."""

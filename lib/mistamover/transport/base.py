@@ -1,0 +1,68 @@
+"""The contract between a stream and whatever carries its files.
+
+A transport is used from the threads of one stream's lanes.  Every method is
+bounded in time, and raises only `LinkError` (not reachable), `TargetError`
+(reached, and refuses) or `TransportBug`.  What one transport can do and another
+cannot is data (`Capabilities`), never a question of its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mistamover.model import Batch, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a target was found to allow, as shown to the operator."""
+
+    description: str
+    """One line: program versions and the ways in use."""
+    trees: bool
+    """Whole directories can appear under their final name by one rename."""
+    removal: bool
+    """Names can be removed, as a mirror with `mirror_delete` needs."""
+
+
+class Guard(Protocol):
+    """The stream's side of one delivery: hears of progress, and may ask for an end of the attempt."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when `deadline` may have changed."""
+
+    def sent(self, name: bytes) -> None:
+        """Take note that the whole content of `name` has been read from the source."""
+
+    def deadline(self) -> float | None:
+        """Return the monotonic time at which the attempt must be given up, or None. Clears `fileno`."""
+
+
+class Transport(Protocol):
+    """One target of one stream."""
+
+    def open(self) -> Capabilities:
+        """Connect, if not connected, and make the target ready: its directory exists, left-overs are gone."""
+
+    def suspended(self) -> bool:
+        """Tell whether the target's stop file is there. An unreachable target raises, it is not suspended."""
+
+    def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """Send a batch; return one verdict for every unit, in any order.
+
+        Confirmed means: the whole content is at the target under its final name, both ends agree on its
+        hash, and the target has flushed it to disk.  A unit that is not confirmed may be at the target
+        or not, but never in part under its final name.  Sending the same unit again is harmless.
+        Raises only when nothing of the batch can have been confirmed.
+        """
+
+    def remove(self, names: Sequence[bytes]) -> list[bytes]:
+        """Remove names at the target, content before its directory; return those that are gone now."""
+
+    def probe(self) -> None:
+        """Write, flush, rename and remove a small file at the target; raise if any of it fails."""
+
+    def close(self, *, finished: bool) -> None:
+        """End the connection. `finished`: nothing is half sent, so nothing of ours need stay at the target."""

@@ -1,0 +1,281 @@
+"""The transport `rsync_ssh`: batches by rsync over the owned ssh connection.
+
+rsync's exit status alone decides nothing.  A batch is confirmed by status 0 *and*
+a line with a hash for every file; after any other end that left files behind, a second
+look (a dry run that compares checksums) says which files did arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from mistamover.config.settings import TargetSettings
+from mistamover.errors import LinkError, TargetError
+from mistamover.files.identity import identity_of
+from mistamover.files.names import MARK, base, display
+from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
+from mistamover.transport.base import Capabilities, Guard
+from mistamover.transport.rsync_output import OUT_FORMAT, Complaints, Line, content_matches, parse_errors
+from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.sftp import Sftp
+from mistamover.transport.ssh import SshConnection
+
+#: errno values with which a target says that the fault is not the file's: full, quota, read-only, I/O, stale.
+_TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
+
+#: rsync statuses after which single files may have failed while others arrived: partial, vanished, file I/O.
+_PARTIAL = frozenset({23, 24, 11, 3})
+
+#: From this size on a file is worth resuming after a broken attempt.
+_RESUME_FROM = 16 * 1024 * 1024
+
+
+class RsyncSsh:
+    """One target of one stream by rsync over ssh."""
+
+    def __init__(self, *, source: bytes, target: TargetSettings, state_dir: Path, owner: str, keep_extra: bool) -> None:
+        """Given the stream's directory, the target, a private directory, and a name that is ours alone, do nothing.
+
+        `keep_extra`: a directory unit that is at the target already keeps what the new one does not hold.
+        """
+        self._keep_extra = keep_extra
+        self._source = source
+        self._target = target
+        self._run_dir = state_dir
+        self._place = f".mistamover/{owner}"
+        self._ssh = SshConnection(target, state_dir, self._place)
+        self._sftp = Sftp(self._ssh, state_dir)
+        self._warm: RsyncRun | None = None
+        self._warm_generation = 0
+        self._lock = threading.Lock()
+
+    def open(self) -> Capabilities:
+        """See `Transport.open`."""
+        self._ssh.open()
+        return Capabilities(
+            description=f"rsync over one ssh connection to {self._target.host}, flushed by sync -f",
+            trees=True,
+            removal=True,
+        )
+
+    def suspended(self) -> bool:
+        """See `Transport.suspended`."""
+        self._ssh.open()
+        return self._ssh.look()
+
+    def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """See `Transport.deliver`."""
+        self._ssh.open()
+        trees = [unit for unit in batch.units if unit.kind is Kind.TREE]
+        others = [unit for unit in batch.units if unit.kind is not Kind.TREE]
+        verdicts: list[Verdict] = []
+        if others:
+            verdicts += self._deliver_units(others, guard)
+        for tree in trees:
+            verdicts.append(self._deliver_tree(tree, guard))
+        return self._flushed(verdicts)
+
+    def _deliver_units(self, units: Sequence[Unit], guard: Guard) -> list[Verdict]:
+        if len(units) == 1 and units[0].identity.size >= _RESUME_FROM:
+            run = self._cold(resume=units[0])
+            run.send([units[0].name], guard)
+        else:
+            run = self._take_warm()
+            run.send([unit.name for unit in units], guard)
+            self._prepare_warm()
+        return self._judge(units, run)
+
+    def _flushed(self, verdicts: list[Verdict]) -> list[Verdict]:
+        if not any(isinstance(verdict, Confirmed) for verdict in verdicts):
+            return verdicts
+        try:
+            self._ssh.flush()
+        except TargetError as error:
+            return _unproven(verdicts, FaultClass.TARGET, str(error))
+        except LinkError as error:
+            return _unproven(verdicts, FaultClass.LINK, str(error))
+        return verdicts
+
+    # -- single files -------------------------------------------------------------------------
+
+    def _arguments(self, *extra: str, temporary: str) -> list[str]:
+        settings = self._target.ssh
+        argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
+        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", f"--temp-dir={temporary}"]
+        if settings.bandwidth_limit:
+            argv.append(f"--bwlimit={settings.bandwidth_limit}")
+        return [*argv, *extra, "-e", self._ssh.remote_shell()]
+
+    def _start(self, argv: list[str], destination: str) -> RsyncRun:
+        source = os.fsdecode(self._source.rstrip(b"/") + b"/")
+        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        return RsyncRun([*argv, "--", source, f"{host}:{destination}/"], self._run_dir)
+
+    def _cold(self, *, resume: Unit | None = None) -> RsyncRun:
+        how = "--checksum" if self._target.ssh.use_checksum else "--ignore-times"
+        extra = [how]
+        if resume is not None:
+            extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
+        argv = self._arguments(*extra, temporary=f"{self._place}/{self._ssh.session}")
+        return self._start(argv, self._ssh.directory)
+
+    def _take_warm(self) -> RsyncRun:
+        with self._lock:
+            run, self._warm = self._warm, None
+        if run is not None and (self._warm_generation != self._ssh.generation or not run.alive):
+            run.end()
+            run = None
+        return run or self._cold()
+
+    def _prepare_warm(self) -> None:
+        """Start the next rsync at both ends now, so that the next batch need not wait for it."""
+        if self._ssh.alive:
+            run = self._cold()
+            with self._lock:
+                self._warm, spare = run, self._warm
+                self._warm_generation = self._ssh.generation
+            if spare is not None:
+                spare.end()
+
+    def _judge(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
+        complaints = parse_errors(run.stderr)
+        if run.status == 0 or (run.abandoned and not run.lines):
+            return self._verdicts(units, run.lines, complaints, run, proven=run.status == 0)
+        if run.status in _PARTIAL or run.abandoned:
+            seen = [unit for unit in units if unit.name in run.lines]
+            matching = self._second_look(seen) if seen and self._ssh.alive else {}
+            return self._verdicts(units, matching, complaints, run, proven=True)
+        return self._verdicts(units, {}, complaints, run, proven=False)
+
+    def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line]:
+        """Compare the content of units at both ends; return the lines of those that match."""
+        argv = self._arguments("--dry-run", "--checksum", temporary=f"{self._place}/{self._ssh.session}")
+        run = self._start(argv, self._ssh.directory)
+        run.send([unit.name for unit in units], None)
+        return {name: line for name, line in run.lines.items() if content_matches(line)}
+
+    def _verdicts(
+        self, units: Sequence[Unit], lines: dict[bytes, Line], complaints: Complaints, run: RsyncRun, *, proven: bool
+    ) -> list[Verdict]:
+        by_inode = {
+            unit.identity[:2]: lines[unit.name].digest
+            for unit in units
+            if unit.links > 1 and unit.name in lines and lines[unit.name].digest
+        }
+        verdicts: list[Verdict] = []
+        for unit in units:
+            line = lines.get(unit.name) if proven else None
+            digest = line.digest if line is not None else ""
+            if line is not None and line.kind == "f" and not digest:
+                digest = by_inode.get(unit.identity[:2], "")
+            if line is not None and _proves(unit, line, digest):
+                verdicts.append(Confirmed(unit=unit, digest=digest))
+            else:
+                verdicts.append(self._blame(unit, line, complaints, run))
+        return verdicts
+
+    def _blame(self, unit: Unit, line: Line | None, complaints: Complaints, run: RsyncRun) -> Failed:
+        def failed(fault: FaultClass, reason: str) -> Failed:
+            return Failed(unit=unit, fault=fault, reason=reason)
+
+        try:
+            now = os.lstat(self._source + b"/" + unit.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return failed(FaultClass.VANISHED, "removed at the source before it was sent")
+        except OSError as error:
+            return failed(FaultClass.SOURCE, f"cannot be looked at: {error.strerror}")
+        if unit.kind is not Kind.DIRECTORY and identity_of(now) != unit.identity:
+            return failed(FaultClass.CHANGED, "changed while it was being sent")
+        complaint = complaints.about(base(unit.name))
+        if complaint is not None and complaint.role == "sender":
+            return failed(FaultClass.SOURCE, complaint.text)
+        if complaints.errnos() & _TARGET_ERRNOS:
+            return failed(FaultClass.TARGET, complaints.summary())
+        if complaint is not None:
+            return failed(FaultClass.REFUSED, complaint.text)
+        if run.abandoned:
+            return failed(FaultClass.ABANDONED, "the attempt was ended because something else came first")
+        if run.status in _PARTIAL:
+            return failed(FaultClass.REFUSED, complaints.summary() or "rsync did not confirm it and gave no reason")
+        if run.status == 0:
+            return failed(FaultClass.BUG, "rsync said that all went well, but did not confirm it")
+        words = complaints.summary() or f"rsync ended with status {run.status}"
+        if "not found" in words or run.status == 127:
+            return failed(FaultClass.TARGET, f"{words}: is rsync installed at the target?")
+        return failed(FaultClass.LINK, words)
+
+    # -- directory units ----------------------------------------------------------------------
+
+    def _deliver_tree(self, unit: Unit, guard: Guard) -> Verdict:
+        """Build the directory under a dot-name, then let it appear under its own by one rename."""
+        staging = f"{self._place}/u-{unit.key()}"
+        # rsync refuses a temporary directory outside its destination, so this one is inside, and never sent.
+        temporary = f"{MARK.decode()}-t"
+        self._sftp.make_directory(staging)
+        self._sftp.make_directory(f"{staging}/{temporary}")
+        parts = [
+            Unit(name=unit.name + b"/" + entry.name, kind=entry.kind, identity=entry.identity)
+            for entry in unit.manifest
+            if entry.kind is not Kind.SPECIAL
+        ]
+        top = Unit(name=unit.name, kind=Kind.DIRECTORY, identity=unit.identity)
+        staged = os.fsencode(f"{staging}/") + unit.name
+        if self._keep_extra and not self._sftp.exists(staged) and self._sftp.exists(unit.name):
+            # What is there already stays: the new content is laid over links to the old, and both appear at once.
+            self._ssh.link_tree(unit.name, staged)
+        argv = self._arguments("--ignore-times", temporary=temporary)
+        run = self._start(argv, f"{self._ssh.directory}/{staging}")
+        run.send([part.name for part in [top, *parts]], guard)
+        verdicts = self._judge_tree([top, *parts], run)
+        bad = next((verdict for verdict in verdicts if isinstance(verdict, Failed)), None)
+        if bad is not None:
+            return Failed(unit=unit, fault=bad.fault, reason=f"{display(bad.unit.name)}: {bad.reason}")
+        self._ssh.flush()
+        self._sftp.replace(staged, unit.name, f"{self._place}/{self._ssh.session}", staging)
+        parts_confirmed = [v for v in verdicts if isinstance(v, Confirmed) and v.unit is not top]
+        return Confirmed(unit=unit, digest="", parts=parts_confirmed)
+
+    def _judge_tree(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
+        return self._verdicts(units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
+
+    # -- the rest of the contract -------------------------------------------------------------
+
+    def remove(self, names: Sequence[bytes]) -> list[bytes]:
+        """See `Transport.remove`."""
+        self._ssh.open()
+        return self._sftp.remove(names)
+
+    def probe(self) -> None:
+        """See `Transport.probe`."""
+        self._ssh.open()
+        self._ssh.look()
+        self._sftp.probe(f"{self._place}/{self._ssh.session}/probe", f"{self._place}/{self._ssh.session}/probed")
+        self._ssh.flush()
+
+    def close(self, *, finished: bool) -> None:
+        """See `Transport.close`."""
+        with self._lock:
+            warm, self._warm = self._warm, None
+        if warm is not None:
+            warm.end()
+        self._sftp.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._ssh.close(finished=finished)
+
+
+def _proves(unit: Unit, line: Line, digest: str) -> bool:
+    if unit.kind is Kind.FILE:
+        return line.kind == "f" and bool(digest) and line.size == unit.identity.size
+    return line.kind == ("L" if unit.kind is Kind.LINK else "d")
+
+
+def _unproven(verdicts: list[Verdict], fault: FaultClass, reason: str) -> list[Verdict]:
+    return [
+        Failed(unit=verdict.unit, fault=fault, reason=reason) if isinstance(verdict, Confirmed) else verdict
+        for verdict in verdicts
+    ]

@@ -1,0 +1,169 @@
+"""Small acts at the target by SFTP, over the owned ssh connection.
+
+Used where the name of a delivered file must be given to the target: no shell sees
+it.  The protocol is paramiko's, the connection OpenSSH's.  One channel, one user at
+a time: paramiko's client hangs when two threads share it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mistamover.errors import LinkError, TargetError
+from mistamover.files.names import display
+from mistamover.transport import process as processes
+from mistamover.transport.ssh import SshConnection
+
+if TYPE_CHECKING:
+    import paramiko
+
+#: Seconds for one answer of the server.
+_ANSWER = 60.0
+
+
+class Sftp:
+    """An SFTP channel that is opened when it is first needed; paths are relative to the target directory."""
+
+    def __init__(self, ssh: SshConnection, run_dir: Path) -> None:
+        """Given the connection and the directory its socket is in, do nothing yet."""
+        self._ssh = ssh
+        self._run_dir = run_dir
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: paramiko.SFTPClient | None = None
+        self._generation = 0
+
+    def exists(self, path: bytes | str) -> bool:
+        """Given a path, tell whether anything is there, a link to nothing included."""
+        with self._session() as client:
+            return self._lstat(client, path) is not None
+
+    def make_directory(self, path: str) -> None:
+        """Given a path, make sure that it is a directory."""
+        with self._session() as client:
+            if self._lstat(client, path) is None:
+                client.mkdir(self._path(path), 0o700)
+
+    def replace(self, staged: bytes, final: bytes, session: str, staging: str) -> None:
+        """Given a finished directory and its final name, rename it there; what had the name before goes away.
+
+        `session` is where things are put aside, `staging` the directory around the finished one, which goes as well.
+        """
+        with self._session() as client:
+            if self._lstat(client, final) is not None:
+                client.posix_rename(self._path(final), self._path(_aside(session)))
+            client.posix_rename(self._path(staged), self._path(final))
+            client.posix_rename(self._path(staging), self._path(_aside(session)))
+        self._ssh.sweep()
+
+    def remove(self, names: Sequence[bytes]) -> list[bytes]:
+        """Given names, content before its directory, remove what can be removed; return those that are gone now."""
+        gone = []
+        with self._session() as client:
+            for name in names:
+                status = self._lstat(client, name)
+                try:
+                    if status is not None and stat.S_ISDIR(status.st_mode or 0):
+                        client.rmdir(self._path(name))
+                    elif status is not None:
+                        client.remove(self._path(name))
+                except OSError:
+                    # A directory that others still use, or a name that may not be removed: it stays, and the
+                    # caller sees that it is not among those that are gone.
+                    continue
+                gone.append(name)
+        return gone
+
+    def probe(self, first: str, second: str) -> None:
+        """Given two unused paths, write a small file at the first, rename it to the second, and remove it."""
+        with self._session() as client:
+            with client.open(cast(str, self._path(first)), "wb") as file:
+                file.write(b"mistamover" * 400)
+            client.posix_rename(self._path(first), self._path(second))
+            client.remove(self._path(second))
+
+    def close(self) -> None:
+        """End the channel."""
+        with self._lock:
+            self._end()
+
+    def _path(self, path: bytes | str) -> Any:
+        return os.fsencode(self._ssh.directory) + b"/" + os.fsencode(path)
+
+    def _lstat(self, client: paramiko.SFTPClient, path: bytes | str) -> paramiko.SFTPAttributes | None:
+        try:
+            return client.lstat(self._path(path))
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _session(self) -> Iterator[paramiko.SFTPClient]:
+        import paramiko  # a quarter of a second, and most streams never need it
+
+        with self._lock:
+            try:
+                yield self._open()
+            except (EOFError, paramiko.SSHException, TimeoutError) as error:
+                self._end()
+                raise LinkError(f"the SFTP channel broke: {str(error) or 'end of file'}") from error
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                    self._end()
+                    raise LinkError(f"the SFTP channel broke: {error}") from error
+                name = f" {display(os.fsencode(error.filename))}" if error.filename else ""
+                raise TargetError(f"the target refuses{name}: {error.strerror or error}") from error
+
+    def _open(self) -> paramiko.SFTPClient:
+        import paramiko
+
+        stale = self._generation != self._ssh.generation or self._process is None or self._process.poll() is not None
+        if self._client is None or stale:
+            self._end()
+            self._process = processes.spawn(self._ssh.command("sftp", subsystem=True), directory=self._run_dir)
+            self._client = paramiko.SFTPClient(cast(Any, _Pipe(self._process)))
+            self._generation = self._ssh.generation
+        return self._client
+
+    def _end(self) -> None:
+        process, self._process, self._client = self._process, None, None
+        if process is not None:
+            processes.end(process)
+
+
+def _aside(session: str) -> str:
+    return f"{session}/old-{os.urandom(6).hex()}"
+
+
+class _Pipe:
+    """The two pipes of an ssh process in the shape of the channel that paramiko expects."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin.fileno()
+        self._stdout = process.stdout.fileno()
+
+    def send(self, data: bytes) -> int:
+        return os.write(self._stdin, data)
+
+    def recv(self, size: int) -> bytes:
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        if not poll.poll(_ANSWER * 1000):
+            raise TimeoutError(f"no answer in {_ANSWER:g} s")
+        return os.read(self._stdout, size)
+
+    def get_name(self) -> str:
+        return "mistamover"
+
+    def close(self) -> None:
+        processes.end(self._process)
