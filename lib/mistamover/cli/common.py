@@ -79,7 +79,7 @@ def _stream_named(settings: Settings, name: str) -> StreamSettings:
     known = [each.name for each in settings.streams]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the streams are: {', '.join(known) or 'none'}"
-    raise UsageError(f"there is no stream called {printable(name)} in {settings.file}; {hint}")
+    raise UsageError(f'there is no stream called "{printable(name)}" in {settings.file}; {hint}')
 
 
 # -- what the streams have on disk ------------------------------------------------------------
@@ -87,17 +87,21 @@ def _stream_named(settings: Settings, name: str) -> StreamSettings:
 
 def is_held(lock_file: Path) -> bool:
     """Given a lock file, tell whether a process holds it. Raise MistamoverError where that cannot be seen."""
+    return _is_there(lock_file) and is_locked(lock_file)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is a file; unlike Path.exists never say no where the truth is "not to be seen by you"."""
     try:
-        # Not Path.exists: that says "no" where the truth is "not to be seen by you".
-        os.stat(lock_file)
-        readable = os.access(lock_file, os.R_OK)
+        os.stat(path)
+        readable = os.access(path, os.R_OK)
     except FileNotFoundError:
         return False
     except OSError:
         readable = False
     if not readable:
-        raise MistamoverError(f"{lock_file} cannot be read: ask again as the user of the service, or as root")
-    return is_locked(lock_file)
+        raise MistamoverError(f"{path} cannot be read: ask again as the user of the service, or as root")
+    return True
 
 
 def is_served(state_dir: Path) -> bool:
@@ -107,20 +111,18 @@ def is_served(state_dir: Path) -> bool:
 
 @contextmanager
 def reading(state_dir: Path) -> Iterator[Ledger | None]:
-    """Given a stream's state directory, open its ledger for reading; None if there is none yet. Raise LedgerError."""
+    """Given a stream's state directory, open its ledger for reading; None if there is none yet.
+
+    Raise LedgerError when it cannot be used, also while it is read; MistamoverError when we may not see it.
+    """
     import sqlite3
 
     from mistamover.stream.ledger import Ledger
 
     path = state_dir / LEDGER_FILE
-    try:
-        # As above: what cannot be seen is not what is not there.
-        os.stat(path)
-    except FileNotFoundError:
+    if not _is_there(path):
         yield None
         return
-    except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}: ask as the user of the service, or as root") from error
     try:
         with Ledger(path, read_only=True) as ledger:
             yield ledger

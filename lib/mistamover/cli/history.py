@@ -45,9 +45,10 @@ _EPILOG = """\
 GLOB is compared with the whole name relative to the stream's directory; * and ? match a / as well. Quote it.
 WHEN is a day (2026-11-22), a moment (2026-11-22T10:00, local time) or an age (90s, 30m, 2h, 3d, 2w).
 
-A manifest lists the latest delivery of each file of one stream. Run the hash's command in the target directory:
-  mistamover history demo --manifest > demo.md5      here
-  cd /archive/demo && md5sum -c demo.md5             at the target
+A manifest lists the latest delivery of each file of one stream, for md5sum -c, sha1sum -c or xxh128sum -c; which
+one it is, is told on standard error. Run it in the target directory:
+  mistamover history demo --manifest > demo.sums     here
+  cd /archive/demo && xxh128sum -c demo.sums         at the target
 
 Exit status: 0 the history could be read, also if it is empty; 1 it could not; 2 wrong words or configuration.
 

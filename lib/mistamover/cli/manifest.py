@@ -76,9 +76,7 @@ def _latest(
             if delivery.kind is Kind.FILE and delivery.digest and not removed(delivery.name):
                 yield delivery
     if elsewhere:
-        note(
-            f"left out: {plural(elsewhere, 'delivery').replace('deliverys', 'deliveries')} to another target than {target}"
-        )
+        note(f"left out: {plural(elsewhere, 'record')} of deliveries to another target than {printable(target or '')}")
 
 
 def _removed_at_target(stream: StreamSettings, ledger: Ledger, target: str | None) -> Callable[[bytes], bool]:

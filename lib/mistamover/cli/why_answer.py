@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mistamover.cli.common import is_served, printable, reading
 from mistamover.cli.openers import Openers, OpenFile, openers_of
-from mistamover.cli.stream_report import should_run, state_now, still_there
+from mistamover.cli.stream_report import should_run, state_now
 from mistamover.cli.why_place import Place
 from mistamover.config.settings import StreamSettings, StreamStatus, TransferMode, TransferUnit
 from mistamover.errors import MistamoverError
@@ -268,13 +268,8 @@ def _is_or_holds(unit: bytes, path: bytes) -> bool:
 
 
 def _note_beside(unit: bytes) -> str:
-    note = unit if unit.endswith(SUFFIX) else note_name(unit)
+    note = unit if unit.endswith(SUFFIX) else unit + SUFFIX
     try:
         return Path(os.fsdecode(note)).read_bytes().decode("utf-8", "backslashreplace")
     except OSError:
         return ""
-
-
-def quarantined_elsewhere(trouble: Trouble) -> bool:
-    """Given the note of a quarantine, tell whether what it speaks of is where it was moved to."""
-    return trouble.moved_to is not None and still_there(trouble, None)

@@ -66,6 +66,11 @@ def _by_path(path: bytes, streams: Sequence[StreamSettings]) -> Place | None:
     # The quarantine is often inside the stream's directory, so it is asked for first.
     for stream in streams:
         name = _below(path, os.fsencode(stream.quarantine_dir))
+        if name == b"":
+            raise UsageError(
+                f"{printable(stream.quarantine_dir)} is the quarantine of stream {stream.name}: "
+                f"ask for something in it, or run: mistamover status {stream.name}"
+            )
         if name is not None:
             unit = name.partition(b"/")[0] if stream.unit is TransferUnit.DIRECTORY else name
             return Place(stream=stream, name=name, unit=unit, in_quarantine=True)
@@ -125,7 +130,7 @@ def _link_above(stream: StreamSettings, name: bytes) -> bytes | None:
 
 def _inner_name(stream: StreamSettings, text: str) -> bytes:
     name = os.path.normpath(os.fsencode(text)) if text else b""
-    if name.startswith(b"/") or name == b".." or name.startswith(b"../"):
+    if name == b".." or name.startswith((b"/", b"../")):
         raise UsageError(
             f"{stream.name}:{printable(text)}: what follows the colon is a name relative to "
             f"{printable(stream.directory)}, and not outside of it"

@@ -69,9 +69,11 @@ class Intake:
         identity = identity_of(status)
         trouble = books.troubles.get(name)
         if trouble is not None and trouble.quarantined:
-            if trouble.identity == identity:
+            if trouble.moved_to is None and trouble.identity == identity:
                 return
-            books.forget_trouble(name)
+            if trouble.moved_to is None:
+                books.forget_trouble(name)
+            # What was moved away stays on record; this is another unit of the same name.
             trouble = None
         if not books.move and books.ledger.mirrored(name, self._target) == identity:
             return

@@ -126,7 +126,7 @@ class Pipeline:
         self._arrivals.start()
         self._route.start()
         try:
-            while not self._finished():
+            while True:
                 self._let_writers_in()
                 self._take_arrivals()
                 self._judge()
@@ -136,6 +136,8 @@ class Pipeline:
                     self._conclude(outcome)
                 self._tidy()
                 self._show()
+                if self._finished():
+                    break
                 self._wait()
         finally:
             self._end()

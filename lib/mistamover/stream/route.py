@@ -25,14 +25,22 @@ logger = logging.getLogger(__name__)
 #: From this size on a file rides alone, on its own lane, so that small ones do not wait behind it.
 HUGE = 64 * 1024 * 1024
 
-#: Bounds of a batch.
-BATCH_FILES = 10_000
-BATCH_BYTES = 512 * 1024 * 1024
+#: Bounds of a batch.  Larger ones cost less to send, but the hand-over of the last one is waited for by nobody else:
+#: at this size one batch is handed over while the next one travels.
+BATCH_FILES = 2_500
+BATCH_BYTES = 256 * 1024 * 1024
+
+#: Units that are kept ready, with their leases held, while the lanes are busy.
+READY = 10_000
+
+#: A second batch travels beside the first one when at least so many units wait, or the first one is large.
+_SECOND_FROM = 200
+_LARGE = 16 * 1024 * 1024
 
 #: Faults that say something about the target, not about a unit.
 _TARGET_FAULTS = (FaultClass.LINK, FaultClass.TARGET, FaultClass.BUG)
 
-_BULK, _HUGE = "bulk", "huge"
+_BULK, _SECOND, _HUGE = "bulk", "second", "huge"
 
 
 class Route:
@@ -52,8 +60,11 @@ class Route:
         self._books = books
         self._transport = transport
         self._wake = wake
-        self._limit = max(1, min(BATCH_FILES, lease_capacity // 2))
-        self._ready: dict[str, deque[Candidate]] = {_BULK: deque(), _HUGE: deque()}
+        # What travels on two lanes and what is ready hold leases at the same time.
+        self._batch_files = max(1, min(BATCH_FILES, lease_capacity // 4))
+        self._limit = max(1, min(READY, lease_capacity // 2))
+        self._bulk: deque[Candidate] = deque()
+        self._huge: deque[Candidate] = deque()
         self._lanes: list[Lane] = []
         self._guards: dict[int, LeaseGuard] = {}
         self._outcomes: deque[Outcome] = deque()
@@ -65,7 +76,7 @@ class Route:
 
     def start(self) -> None:
         """Start the lanes."""
-        self._lanes = [Lane(name, self._transport, self._arrive) for name in self._ready]
+        self._lanes = [Lane(name, self._transport, self._arrive) for name in (_BULK, _SECOND, _HUGE)]
 
     # -- what can be asked --------------------------------------------------------------------
 
@@ -82,7 +93,7 @@ class Route:
     @property
     def ready(self) -> int:
         """How many units wait for a lane, with their leases held."""
-        return sum(map(len, self._ready.values()))
+        return len(self._bulk) + len(self._huge)
 
     @property
     def has_room(self) -> bool:
@@ -113,7 +124,7 @@ class Route:
     def add(self, candidate: Candidate) -> None:
         """Given a candidate that is to be sent, let it wait for its lane."""
         huge = candidate.kind is Kind.TREE or candidate.size() >= HUGE
-        self._ready[_HUGE if huge else _BULK].append(candidate)
+        (self._huge if huge else self._bulk).append(candidate)
 
     def dispatch(self, now: float, removals: Callable[[], Sequence[bytes]]) -> None:
         """Given the time and where to ask for names to remove, give every free lane what it can carry.
@@ -124,9 +135,13 @@ class Route:
             if self.circuit.probe_due(now) and self.idle:
                 self._lanes[0].give(Errand())
             return
-        for lane in self._lanes:
-            if lane.free and self._ready[lane.name]:
-                self._send(lane)
+        first, second, huge = self._lanes
+        if first.free and self._bulk:
+            self._send(first, self._bulk, self._batch_files)
+        if second.free and self._bulk and (len(self._bulk) >= _SECOND_FROM or _is_large(first)):
+            self._send(second, self._bulk, self._batch_files)
+        if huge.free and self._huge:
+            self._send(huge, self._huge, 1)
         if self._lanes[0].free and not self.travelling:
             names = removals()
             if names:
@@ -157,7 +172,7 @@ class Route:
 
     def take_back(self, candidate: Candidate) -> None:
         """Given a candidate, take it out of what is ready, if it is there, and let go of its leases."""
-        for queue in self._ready.values():
+        for queue in (self._bulk, self._huge):
             if candidate in queue:
                 queue.remove(candidate)
         candidate.release()
@@ -167,8 +182,8 @@ class Route:
         for candidate in list(self._waiting()):
             candidate.release()
             self._books.roll.look(candidate, AT_ONCE)
-        for queue in self._ready.values():
-            queue.clear()
+        self._bulk.clear()
+        self._huge.clear()
 
     def give_up(self) -> None:
         """Ask every delivery that is under way to end now."""
@@ -197,8 +212,8 @@ class Route:
     # -- inside -------------------------------------------------------------------------------
 
     def _waiting(self) -> Iterator[Candidate]:
-        for queue in self._ready.values():
-            yield from queue
+        yield from self._bulk
+        yield from self._huge
 
     def _arrive(self, outcome: Outcome) -> None:
         """Take an outcome from a lane's thread."""
@@ -206,9 +221,7 @@ class Route:
             self._outcomes.append(outcome)
         self._wake()
 
-    def _send(self, lane: Lane) -> None:
-        queue = self._ready[lane.name]
-        most = 1 if lane.name == _HUGE else self._limit
+    def _send(self, lane: Lane, queue: deque[Candidate], most: int) -> None:
         chosen: list[Candidate] = []
         handles: dict[bytes, int] = {}
         size = 0
@@ -254,6 +267,12 @@ class Route:
 
     def _target_words(self) -> str:
         return f"{self.target.host}:{self.target.directory}"
+
+
+def _is_large(lane: Lane) -> bool:
+    """Whether what travels on a lane will take a while."""
+    batch = lane.errand.batch if lane.errand is not None else None
+    return batch is not None and (len(batch.units) >= _SECOND_FROM or batch.size >= _LARGE)
 
 
 def _target_fault(outcome: Outcome) -> tuple[FaultClass | None, str]:

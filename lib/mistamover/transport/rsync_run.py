@@ -34,6 +34,7 @@ class RsyncRun:
         self.abandoned = False
         """Whether we ended it before it was done."""
         self._rest = b""
+        self._used = False
 
     @property
     def alive(self) -> bool:
@@ -41,11 +42,14 @@ class RsyncRun:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process if it still runs."""
+        """End the process if it still runs; one that was given nothing has nothing to clean up."""
+        if not self._used:
+            self._process.kill()
         processes.end(self._process)
 
     def send(self, names: Iterable[bytes], guard: Guard | None) -> None:
         """Given the names to send, run to the end; `lines`, `stderr` and `status` hold the outcome."""
+        self._used = True
         try:
             self._converse(b"\0".join(names) + b"\0", guard)
             self.status = self._process.wait()

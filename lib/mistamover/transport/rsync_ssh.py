@@ -31,6 +31,9 @@ _TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
 #: rsync statuses after which single files may have failed while others arrived: partial, vanished, file I/O.
 _PARTIAL = frozenset({23, 24, 11, 3})
 
+#: Units in a batch from which on starting an rsync ahead costs nothing that anybody waits for.
+_MANY = 200
+
 #: From this size on a file is worth resuming after a broken attempt.
 _RESUME_FROM = 16 * 1024 * 1024
 
@@ -86,6 +89,9 @@ class RsyncSsh:
             run.send([units[0].name], guard)
         else:
             run = self._take_warm()
+            if len(units) > _MANY:
+                # More will follow: the next rsync starts while this one works.
+                self._prepare_warm()
             run.send([unit.name for unit in units], guard)
             self._prepare_warm()
         return self._judge(units, run)
@@ -133,8 +139,9 @@ class RsyncSsh:
         return run or self._cold()
 
     def _prepare_warm(self) -> None:
-        """Start the next rsync at both ends now, so that the next batch need not wait for it."""
-        if self._ssh.alive:
+        """Start the next rsync at both ends now, unless there is one, so that the next batch need not wait for it."""
+        warm = self._warm is not None and self._warm.alive and self._warm_generation == self._ssh.generation
+        if self._ssh.alive and not warm:
             run = self._cold()
             with self._lock:
                 self._warm, spare = run, self._warm
