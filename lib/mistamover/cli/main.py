@@ -37,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Given the words after the command's name (default: the process's), do what they say; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in COMMANDS:
-            return _run_command(words[0], words[1:])
-        return _run_agent(words)
+        known = bool(words) and words[0] in COMMANDS
+        status = _run_command(words[0], words[1:]) if known else _run_agent(words)
+        sys.stdout.flush()
+        return status
     except MistamoverError as error:
         print(f"mistamover: {error}", file=sys.stderr)
         return error.exit_status
@@ -64,13 +65,14 @@ def _run_command(name: str, words: Sequence[str]) -> int:
 def _run_agent(words: Sequence[str]) -> int:
     from mistamover.cli import run
 
-    parser = _parser()
+    parser = _parser(with_commands=not {"-h", "--help"}.isdisjoint(words))
     run.configure(parser)
     return run.run(parser.parse_args(words))
 
 
-def _parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:<10}{_help_of(name)}" for name in COMMANDS)
+def _parser(*, with_commands: bool) -> argparse.ArgumentParser:
+    # Their modules are only imported for the one who reads this.
+    commands = "\n".join(f"  {name:<10}{_help_of(name)}" for name in COMMANDS if with_commands)
     return argparse.ArgumentParser(
         prog="mistamover",
         usage="mistamover [--one-off | --daemon] [GLOBAL_INI]\n       mistamover COMMAND [-h] [...]",
@@ -82,11 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help_of(name: str) -> str:
-    return {
-        "status": "what every stream is doing",
-        "why": "why a file has not left, or when and where it went",
-        "history": "what was delivered",
-    }[name]
+    help_line: str = importlib.import_module(f"mistamover.cli.{name}").HELP
+    return help_line
 
 
 def version() -> str:

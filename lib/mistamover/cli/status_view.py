@@ -30,14 +30,16 @@ _MOST_DETAILS = 20
 
 def as_json(report: SiteReport) -> dict[str, Any]:
     """Given the report, return it as JSON takes it."""
+    master = report.master
     return {
-        "running": report.master.running,
-        "pid": report.master.pid,
+        "running": master is not None,
+        "pid": master.pid or None if master else None,
         "config": printable(report.settings.file),
-        "host": report.master.host,
-        "started": report.master.started,
+        "host": master.host or None if master else None,
+        "started": master.started or None if master else None,
+        "mode": master.mode or None if master else None,
+        "problems": [*report.problems, *(master.problems if master else ())],
         "streams": [_stream_json(stream) for stream in report.streams],
-        **({"problems": list(report.problems)} if report.problems else {}),
     }
 
 
@@ -45,6 +47,8 @@ def in_words(report: SiteReport, *, details: bool) -> list[str]:
     """Given the report, return its lines; with `details` those that name single units, too."""
     lines = [_master_line(report), ""]
     lines += [f"the configuration has a problem, shown is the last good one: {line}" for line in report.problems]
+    if report.master is not None:
+        lines += [f"the last good configuration is in force: {printable(line)}" for line in report.master.problems]
     if report.streams:
         lines += table(_HEADER, (_row(stream, report.now) for stream in report.streams), left=(0, 1))
     else:
@@ -55,16 +59,14 @@ def in_words(report: SiteReport, *, details: bool) -> list[str]:
 
 def _master_line(report: SiteReport) -> str:
     master, ours = report.master, printable(report.settings.file)
-    if not master.running:
-        return f"MiStaMover does not run (no process holds {printable(report.settings.pid_file)}; configuration {ours})"
+    if master is None:
+        return f"MiStaMover does not run (nothing owns {printable(report.settings.state_dir)}; configuration {ours})"
     words = ["MiStaMover runs:"]
-    if master.pid is not None:
-        words.append(f"process {master.pid}")
-        words += [f"on {printable(master.host)}"] if master.host else []
-    if master.started is not None:
+    if master.pid:
+        words.append(f"process {master.pid} on {printable(master.host)} ({master.mode})")
         words.append(f"since {human_time(master.started)} ({human_age(report.now - master.started)}),")
     words.append(f"configuration {ours}")
-    if master.config is not None and printable(master.config) != ours:
+    if master.config and printable(master.config) != ours:
         words.append(f"- but it was started with another one: {printable(master.config)}")
     return " ".join(words)
 

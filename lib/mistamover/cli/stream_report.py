@@ -5,7 +5,6 @@ Reads only.  How it is printed is `status_view`'s business.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,23 +14,14 @@ from mistamover.cli.common import is_held, is_served, reading
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import LedgerError
 from mistamover.model import StreamState
+from mistamover.report import mastership
 from mistamover.report import snapshot as snapshots
+from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Totals, Trouble
 
 #: Seconds after which a rate that was published says nothing about now.
 _RATE_HOLDS = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Master:
-    """The process that runs the streams, as its pid file tells."""
-
-    running: bool
-    pid: int | None = None
-    started: float | None = None
-    config: str | None = None
-    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +60,15 @@ class SiteReport:
 
     settings: Settings
     now: float
-    master: Master
+    master: MasterReport | None
+    """None when no master runs."""
     streams: tuple[StreamReport, ...]
     problems: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
-        """Whether every stream is well."""
-        return all(stream.well for stream in self.streams)
+        """Whether every stream is well, and the configuration as well."""
+        return all(stream.well for stream in self.streams) and not (self.master and self.master.problems)
 
 
 def report_on(
@@ -96,22 +87,11 @@ def report_on(
     return SiteReport(settings=settings, now=now, master=master_of(settings), streams=tuple(reports), problems=problems)
 
 
-def master_of(settings: Settings) -> Master:
-    """Given the settings, return whether their master runs, and what it says of itself. Raise MistamoverError."""
-    if not is_held(settings.pid_file):
-        return Master(running=False)
-    try:
-        values = json.loads(settings.pid_file.read_bytes())
-        return Master(
-            running=True,
-            pid=int(values["pid"]),
-            started=float(values["started"]) if "started" in values else None,
-            config=str(values["config"]) if "config" in values else None,
-            host=str(values["host"]) if "host" in values else None,
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        # The lock is the truth; the text may be about to be written.
-        return Master(running=True)
+def master_of(settings: Settings) -> MasterReport | None:
+    """Given the settings, return what their running master says of itself; None if none runs. Raise MistamoverError."""
+    if not is_held(mastership.lock_file(settings.state_dir)):
+        return None
+    return mastership.read(settings.state_dir) or mastership.unknown()
 
 
 def should_run(settings: StreamSettings | None) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mistamover.files.durable import write_whole
-from mistamover.report.snapshot import is_locked, lock
+from mistamover.report.snapshot import lock
 
 _LOCK = "master.lock"
 _STATUS = "master.json"
@@ -50,14 +50,19 @@ class MasterReport:
         return f"process {self.pid} on {self.host} ({self.mode}, since {since}, with {self.config})"
 
 
+def lock_file(state_dir: Path) -> Path:
+    """Given a state directory, return the file whose lock its owner holds."""
+    return state_dir / _LOCK
+
+
+def unknown() -> MasterReport:
+    """Return the report of an owner that has not said anything yet."""
+    return MasterReport(pid=0, started=0.0, config="", host="", mode="")
+
+
 def claim(state_dir: Path) -> int | None:
     """Given a state directory, own it for as long as the returned descriptor is open; None if another owns it."""
-    return lock(state_dir / _LOCK)
-
-
-def owned(state_dir: Path) -> bool:
-    """Given a state directory, tell whether a master owns it now."""
-    return is_locked(state_dir / _LOCK)
+    return lock(lock_file(state_dir))
 
 
 def write(state_dir: Path, report: MasterReport) -> None:

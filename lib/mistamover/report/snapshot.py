@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from mistamover.model import StreamState
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
+
+#: struct flock of fcntl(2): type, whence, start, length, pid, padding.
+_FLOCK = "hhqqi4x"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,27 +99,29 @@ def read(state_dir: Path) -> Snapshot | None:
 
 
 def lock(path: Path) -> int | None:
-    """Given a lock file, take its lock for as long as the returned descriptor is open; None if another holds it."""
+    """Given a lock file, take its lock for as long as the returned descriptor is open; None if another holds it.
+
+    An "open file description" lock (fcntl(2)): the kernel drops it with its last holder, and `is_locked` can ask
+    for it without taking it, so that a question never gets in the way of a start.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except (BlockingIOError, PermissionError):
         os.close(handle)
         return None
     return handle
 
 
 def is_locked(path: Path) -> bool:
-    """Given a lock file, tell whether a process holds its lock; takes nothing away from anybody."""
+    """Given a lock file, tell whether a process holds its lock. Raise OSError if the file may not be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     finally:
         os.close(handle)
-    return False
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)

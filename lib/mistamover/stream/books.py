@@ -58,6 +58,11 @@ class Books:
         if known:
             self.ledger.forget_troubles(known)
 
+    def forget_emptied_quarantine(self) -> None:
+        """Forget what was moved into quarantine and has been taken out of it since."""
+        moved = [trouble for trouble in self.troubles.values() if trouble.moved_to is not None]
+        self.forget_trouble(*(t.name for t in moved if t.moved_to and not os.path.lexists(t.moved_to)))
+
     def place(self, name: bytes) -> str:
         """Given a unit's name, return its path for people."""
         return display(self.root + b"/" + name)

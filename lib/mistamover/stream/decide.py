@@ -173,7 +173,7 @@ def _needed_quiet(facts: Facts, rules: Rules) -> float:
 
 def _wanted(facts: Facts) -> str:
     nouns = {Kind.LINK: "a symbolic link", Kind.DIRECTORY: "a directory", Kind.TREE: "a directory unit"}
-    text = nouns.get(facts.kind, f"a file of {facts.identity.size} bytes")
+    text = nouns.get(facts.kind, f"a file of {facts.identity.size} byte{'s' * (facts.identity.size != 1)}")
     return f"{text}, changed since it was delivered" if facts.delivered is not None else f"{text}, not yet delivered"
 
 

@@ -251,20 +251,10 @@ class Ledger:
             )
             yield batch, target, _restored(rows)
 
-    def history(
-        self, *, since: float | None = None, pattern: bytes | None = None, limit: int | None = None
-    ) -> Iterator[Delivery]:
-        """Given filters (a time, a glob for the whole name, a number), yield deliveries, the newest first."""
-        where, values = [], list[object]()
-        if since is not None:
-            where.append("b.confirmed >= ?")
-            values.append(since)
-        if pattern is not None:
-            where.append("d.name GLOB ?")
-            values.append(pattern)
-        condition = f"WHERE {' AND '.join(where)}" if where else ""
-        query = f"{_HISTORY} {condition} ORDER BY d.id DESC LIMIT ?"
-        for row in self._db.execute(query, (*values, -1 if limit is None else limit)):
+    def history(self, *, since: float | None = None) -> Iterator[Delivery]:
+        """Given a time, yield what was delivered from then on, the newest first; without it, everything."""
+        condition, values = ("WHERE b.confirmed >= ?", (since,)) if since is not None else ("", ())
+        for row in self._db.execute(f"{_HISTORY} {condition} ORDER BY d.id DESC", values):
             yield _delivery(row)
 
     def deliveries_of(self, name: bytes) -> list[Delivery]:

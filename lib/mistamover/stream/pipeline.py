@@ -215,10 +215,11 @@ class Pipeline:
         now = time.time()
         if self._books.move and self._stop_at is None and self._books.directories.remove_emptied(now):
             self._books.moved_on()
-        keep = self._settings.history_retention
-        if keep and now - self._pruned > _PRUNE_EVERY:
+        if now - self._pruned > _PRUNE_EVERY:
             self._pruned = now
-            self._books.ledger.prune(now - keep)
+            if self._settings.history_retention:
+                self._books.ledger.prune(now - self._settings.history_retention)
+            self._books.forget_emptied_quarantine()
 
     # -- when to end --------------------------------------------------------------------------
 

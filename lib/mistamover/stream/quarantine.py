@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -20,6 +21,9 @@ from mistamover.stream.roll import Candidate
 logger = logging.getLogger(__name__)
 
 SUFFIX = b".reason"
+
+#: Bytes that Linux filesystems take for one name.
+_LONGEST_NAME = 255
 
 
 def quarantine(books: Books, candidate: Candidate, reason: str, target: str) -> None:
@@ -81,8 +85,10 @@ def move_away(root: bytes, name: bytes, quarantine_dir: Path, reason: str, now: 
 def note_name(destination: bytes) -> bytes:
     """Given the path of something in quarantine, return the path of the file with its reason."""
     above, _, last = destination.rpartition(b"/")
-    # 255 bytes is the longest name that Linux filesystems take.
-    return above + b"/" + last[: 255 - len(SUFFIX) - 40] + SUFFIX
+    if len(last) + len(SUFFIX) > _LONGEST_NAME:
+        key = hashlib.blake2b(last, digest_size=8).hexdigest().encode()
+        last = last[: _LONGEST_NAME - len(SUFFIX) - len(key) - 1] + b"." + key
+    return above + b"/" + last + SUFFIX
 
 
 def _free_name(wanted: bytes) -> bytes:

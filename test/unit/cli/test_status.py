@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from mistamover.cli import status
 from mistamover.errors import UsageError
 from mistamover.model import StreamState
+from mistamover.report import mastership
 from support import wait_until
 from unit.cli.conftest import AskedSite, confirmed, deliver, trouble
 
@@ -181,21 +181,28 @@ def test_what_an_unconfigured_stream_left_behind_is_shown(site: AskedSite, capsy
 
 
 def test_the_master_is_known_by_its_lock(site: AskedSite, capsys: pytest.CaptureFixture[str]) -> None:
-    pid_file = site.settings().pid_file
-    pid_file.parent.mkdir(parents=True, exist_ok=True)
-    words = {"pid": 4711, "started": time.time() - 7200, "config": "/etc/other.ini", "host": "alpha"}
-    pid_file.write_text(json.dumps(words))
-    assert ask_json(site, capsys)[1]["running"] is False, "a pid file without its lock is left over"
-    with pid_file.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        _, answer = ask_json(site, capsys)
+    state_dir = site.settings().state_dir
+    state_dir.mkdir(parents=True, exist_ok=True)
+    report = mastership.MasterReport(
+        pid=4711, started=time.time() - 7200, config="/etc/other.ini", host="alpha", mode="daemon", problems=("x:1: y",)
+    )
+    mastership.write(state_dir, report)
+    assert ask_json(site, capsys)[1]["running"] is False, "a report without its lock is left over"
+    held = mastership.claim(state_dir)
+    assert held is not None
+    try:
+        code, answer = ask_json(site, capsys)
         assert (answer["running"], answer["pid"], answer["host"]) == (True, 4711, "alpha")
+        assert (code, answer["problems"]) == (1, ["x:1: y"])
         _, text = ask(site, capsys)
-        assert text.startswith("MiStaMover runs: process 4711 on alpha since ")
+        assert text.startswith("MiStaMover runs: process 4711 on alpha (daemon) since ")
         assert "(2h), configuration " in text
         assert "but it was started with another one: /etc/other.ini" in text
-        pid_file.write_text("")
+        assert "the last good configuration is in force: x:1: y" in text
+        (state_dir / "master.json").write_text("")
         assert ask_json(site, capsys)[1]["running"] is True
+    finally:
+        os.close(held)
 
 
 def test_named_streams_tell_what_waits_and_why(site: AskedSite, capsys: pytest.CaptureFixture[str]) -> None:
