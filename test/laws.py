@@ -51,6 +51,11 @@ def snapshot(site: Site, stream: Stream) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def waiting(site: Site, stream: Stream) -> set[str]:
+    """Return the names that the stream says are waiting."""
+    return {unit["name"] for unit in snapshot(site, stream).get("undelivered", ())}
+
+
 def of(site: Site, stream: Stream) -> dict[str, Any]:
     """Return what `status --json` says about a stream."""
     return next((s for s in site.status().get("streams", ()) if s["name"] == stream.name), {})
@@ -186,10 +191,10 @@ def only_versions(path: Path, *versions: bytes) -> Callable[[], Iterable[str]]:
     return look
 
 
-def send_time(size: int, rate: int = 1000) -> dict[str, dict[str, object]]:
-    """Given a size, return sections that make the send of so many bytes slow; `rate` is KiB a second."""
-    assert size > rate * 512, "it would be sent too fast to be disturbed"
-    return {"rsync_ssh": {"bandwidth_limit": f"{rate}"}}
+def slow(sections: Mapping[str, Mapping[str, object]], size: int, seconds: float = 3) -> dict[str, Any]:
+    """Given sections and a size, return sections with which a send of so many bytes takes so many seconds."""
+    limit = {"bandwidth_limit": str(max(1, round(size / 1024 / seconds)))}
+    return {**sections, "rsync_ssh": {**sections.get("rsync_ssh", {}), **limit}}
 
 
 def half_sent(stream: Stream) -> bool:

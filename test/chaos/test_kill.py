@@ -47,7 +47,7 @@ class Ordeal:
         self.site = Site(
             directory,
             sshd,
-            rsync_ssh={"bandwidth_limit": "1500"},
+            rsync_ssh={"bandwidth_limit": "4000"},
             **{"global": {"stop_timeout": 2}, "data_stream": {"empty_directory_age": 1}},
         )
         self.one: Stream = self.site.add("one")
@@ -113,7 +113,7 @@ def kill(pid: int) -> bool:
 def kill_stream(ordeal: Ordeal, number: int) -> None:
     """Kill the stream's process; the first two times it comes back by itself, then the operator hurries."""
     pid = wait_until(lambda: stream_pid(ordeal.site, "one", ordeal.agent.pid), 20, "the stream is up")
-    ordeal.some_time(0.8)
+    ordeal.some_time(0.5)
     kill(pid)
     if number >= 2:
         ordeal.hurry()
@@ -122,7 +122,7 @@ def kill_stream(ordeal: Ordeal, number: int) -> None:
 def kill_master(ordeal: Ordeal, number: int) -> None:
     """Kill the master; start another while the orphan still drains, or after it has gone."""
     pid = wait_until(lambda: stream_pid(ordeal.site, "one", ordeal.agent.pid), 30, "the stream is up")
-    ordeal.some_time(0.8)
+    ordeal.some_time(0.5)
     ordeal.agent.process.kill()
     ordeal.agent.process.wait(10)
     if number % 3:
@@ -132,13 +132,13 @@ def kill_master(ordeal: Ordeal, number: int) -> None:
 
 def kill_rsync(ordeal: Ordeal, number: int) -> None:
     """Kill any rsync of this side: the one that sends, or the one that is kept warm."""
-    ordeal.some_time(0.8)
+    ordeal.some_time(0.5)
     _kill_one_of(ordeal, lambda words: words[0].endswith("rsync") and "--server" not in words)
 
 
 def kill_connection(ordeal: Ordeal, number: int) -> None:
     """Kill the master of the ssh connection."""
-    ordeal.some_time(0.8)
+    ordeal.some_time(0.5)
     _kill_one_of(ordeal, lambda words: words[0].endswith("ssh") and "-M" in words)
 
 

@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
-    """What a lane is asked to do: deliver a batch, remove names, end the connection, or (none of these) probe."""
+    """What a lane is asked to do: deliver a batch, remove names, connect, end the connection, or else probe."""
 
     batch: Batch | None = None
     guard: LeaseGuard | None = None
     remove: Sequence[bytes] = ()
+    connect: bool = False
     close: bool = False
     finished: bool = False
     """With `close`: nothing is half sent."""
@@ -103,6 +104,7 @@ class Lane:
             self._transport.close(finished=errand.finished)
             return Outcome(lane=self.name, errand=errand, started=started)
         if self._suspended():
+            # Asked before every errand: to connect is to ask just that.
             return Outcome(lane=self.name, errand=errand, started=started, suspended=True)
         if errand.batch is not None and errand.guard is not None:
             verdicts = self._transport.deliver(errand.batch, errand.guard)
@@ -111,7 +113,8 @@ class Lane:
         if errand.remove:
             removed = self._transport.remove(errand.remove)
             return Outcome(lane=self.name, errand=errand, started=started, removed=removed)
-        self._transport.probe()
+        if not errand.connect:
+            self._transport.probe()
         return Outcome(lane=self.name, errand=errand, started=started)
 
     def _suspended(self) -> bool:

@@ -75,8 +75,9 @@ class Route:
         self.circuit = Circuit()
 
     def start(self) -> None:
-        """Start the lanes."""
+        """Start the lanes, and connect: what is decided meanwhile leaves in one batch."""
         self._lanes = [Lane(name, self._transport, self._arrive) for name in (_BULK, _SECOND, _HUGE)]
+        self._lanes[0].give(Errand(connect=True))
 
     # -- what can be asked --------------------------------------------------------------------
 
@@ -134,6 +135,8 @@ class Route:
         if not self.circuit.closed:
             if self.circuit.probe_due(now) and self.idle:
                 self._lanes[0].give(Errand())
+            return
+        if self._connecting:
             return
         first, second, huge = self._lanes
         if first.free and self._bulk:
@@ -208,6 +211,10 @@ class Route:
         for guard in self._guards.values():
             guard.close()
         self._guards.clear()
+
+    @property
+    def _connecting(self) -> bool:
+        return any(lane.errand is not None and lane.errand.connect for lane in self._lanes)
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from mistamover.files.identity import identity_of
 from mistamover.files.names import MARK, base, display
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard
+from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.rsync_output import OUT_FORMAT, Complaints, Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.sftp import Sftp
@@ -55,11 +56,13 @@ class RsyncSsh:
         self._sftp = Sftp(self._ssh, state_dir)
         self._warm: RsyncRun | None = None
         self._warm_generation = 0
+        self._leftovers = Leftovers(state_dir)
+        self._cleaning = threading.Lock()
         self._lock = threading.Lock()
 
     def open(self) -> Capabilities:
         """See `Transport.open`."""
-        self._ssh.open()
+        self._ready()
         return Capabilities(
             description=f"rsync over one ssh connection to {self._target.host}, flushed by sync -f",
             trees=True,
@@ -68,12 +71,12 @@ class RsyncSsh:
 
     def suspended(self) -> bool:
         """See `Transport.suspended`."""
-        self._ssh.open()
+        self._ready()
         return self._ssh.look()
 
     def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
         """See `Transport.deliver`."""
-        self._ssh.open()
+        self._ready()
         trees = [unit for unit in batch.units if unit.kind is Kind.TREE]
         others = [unit for unit in batch.units if unit.kind is not Kind.TREE]
         verdicts: list[Verdict] = []
@@ -83,16 +86,30 @@ class RsyncSsh:
             verdicts.append(self._deliver_tree(tree, guard))
         return self._flushed(verdicts)
 
+    def _ready(self) -> None:
+        """Connect, and clean up after batches that ended badly."""
+        self._ssh.open()
+        with self._cleaning:
+            for batch, names in self._leftovers.found():
+                self._ssh.remove_temporaries(*temporary_prefixes(names))
+                self._leftovers.end(batch)
+
     def _deliver_units(self, units: Sequence[Unit], guard: Guard) -> list[Verdict]:
         if len(units) == 1 and units[0].identity.size >= _RESUME_FROM:
             run = self._cold(resume=units[0])
             run.send([units[0].name], guard)
         else:
+            names = [unit.name for unit in units]
+            batch = self._leftovers.begin(names)
             run = self._take_warm()
             if len(units) > _MANY:
                 # More will follow: the next rsync starts while this one works.
                 self._prepare_warm()
-            run.send([unit.name for unit in units], guard)
+            run.send(names, guard)
+            if run.status == 0:
+                self._leftovers.end(batch)
+            else:
+                self._leftovers.fail(batch)
             self._prepare_warm()
         return self._judge(units, run)
 
@@ -109,10 +126,10 @@ class RsyncSsh:
 
     # -- single files -------------------------------------------------------------------------
 
-    def _arguments(self, *extra: str, temporary: str) -> list[str]:
+    def _arguments(self, *extra: str) -> list[str]:
         settings = self._target.ssh
         argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
-        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", f"--temp-dir={temporary}"]
+        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300"]
         if settings.bandwidth_limit:
             argv.append(f"--bwlimit={settings.bandwidth_limit}")
         return [*argv, *extra, "-e", self._ssh.remote_shell()]
@@ -127,7 +144,8 @@ class RsyncSsh:
         extra = [how]
         if resume is not None:
             extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
-        argv = self._arguments(*extra, temporary=f"{self._place}/{self._ssh.session}")
+            extra.append(f"--temp-dir={self._place}/{self._ssh.session}")
+        argv = self._arguments(*extra)
         return self._start(argv, self._ssh.directory)
 
     def _take_warm(self) -> RsyncRun:
@@ -161,7 +179,7 @@ class RsyncSsh:
 
     def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line]:
         """Compare the content of units at both ends; return the lines of those that match."""
-        argv = self._arguments("--dry-run", "--checksum", temporary=f"{self._place}/{self._ssh.session}")
+        argv = self._arguments("--dry-run", "--checksum")
         run = self._start(argv, self._ssh.directory)
         run.send([unit.name for unit in units], None)
         return {name: line for name, line in run.lines.items() if content_matches(line)}
@@ -235,7 +253,7 @@ class RsyncSsh:
         if self._keep_extra and not self._sftp.exists(staged) and self._sftp.exists(unit.name):
             # What is there already stays: the new content is laid over links to the old, and both appear at once.
             self._ssh.link_tree(unit.name, staged)
-        argv = self._arguments("--ignore-times", temporary=temporary)
+        argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
         run = self._start(argv, f"{self._ssh.directory}/{staging}")
         run.send([part.name for part in [top, *parts]], guard)
         verdicts = self._judge_tree([top, *parts], run)

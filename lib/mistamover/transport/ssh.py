@@ -18,6 +18,7 @@ import os
 import shlex
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,19 @@ _KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3")
 #: Seconds for an answer of the control shell that needs no disk.
 _ANSWER = 60.0
 
+#: Removes rsync's temporary files.  $1 is the file that is as old as our first session that did not end in order;
+#: $2 is what stands between a name and its decoration: nothing, or `*` for names that rsync has cut.  The names come
+#: as data, as parameters of a fixed script.
+_REMOVE_TEMPORARIES = """
+since=$1 cut=$2; shift 2
+for name do
+  for file in "$name"$cut.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]; do
+    [ -f "$file" ] && [ ! -L "$file" ] && [ ! "$since" -nt "$file" ] && rm -f -- "$file"
+  done
+done
+exit 0
+"""
+
 #: Seconds that a target may need to flush its disk.
 _FLUSH = 900.0
 
@@ -43,6 +57,7 @@ _CONTROL = """
 mkdir -p -- "$1" && cd -- "$1" || exit 3
 mkdir -p -m 700 -- "$2" || exit 3
 find "$2" -mindepth 1 -maxdepth 1 \\( -name 's-*' -o -mtime +7 \\) -exec rm -rf -- {} + || exit 3
+[ -e "$2/since" ] || : > "$2/since" || exit 3
 mkdir -m 700 -- "$2/$3" || exit 3
 echo "mistamover ready $(pwd)"
 while read -r word; do
@@ -51,12 +66,15 @@ while read -r word; do
     look) if [ -e "$4" ] || [ -L "$4" ]; then echo "$here stop"; else echo "$here go"; fi;;
     sync) if sync -f . ; then echo "$here 0"; else echo "$here 1"; fi;;
     sweep) rm -rf -- "$2/$3"/old-*; echo "$here 0";;
-    leave) rm -rf -- "$2/$3"; rmdir -- "$2" "${2%/*}" 2>/dev/null; echo "$here 0";;
+    leave) rm -rf -- "$2/$3" "$2/since"; rmdir -- "$2" "${2%/*}" 2>/dev/null; echo "$here 0";;
     clean) rm -rf -- "$2"; rmdir -- "${2%/*}" 2>/dev/null; echo "$here 0";;
   esac
 done
 rm -rf -- "$2/$3"
 """
+
+#: Status with which ssh itself says that the connection failed.
+_SSH_FAILED = 255
 
 _HINTS = (
     ("Host key verification failed", "log in once by hand, or add the key with ssh-keyscan, to make the host known"),
@@ -149,7 +167,7 @@ class SshConnection:
                 return
         status = self._control.poll()
         words_said = processes.last_words(self._control)
-        if not self._master or self._master.poll() is not None or status == 255:
+        if not self._master or self._master.poll() is not None or status == _SSH_FAILED:
             raise LinkError(self._explain(words_said))
         raise TargetError(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
@@ -186,17 +204,34 @@ class SshConnection:
 
         The names travel as data, not as a command.  Raise TargetError if it cannot be done.
         """
-        remote = "cd -- " + shlex.quote(self.directory) + " && exec xargs -0 cp -alT --"
-        process = processes.spawn(self.command(remote), directory=self._run_dir)
+        self._run("exec xargs -0 cp -alT --", [tree, copy], "build on the directory that is there")
+
+    def remove_temporaries(self, whole: Sequence[bytes], cut: Sequence[bytes]) -> None:
+        """Given how the names of rsync's temporary files begin, whole or cut, remove what is there of them.
+
+        The names travel as data.  Raise LinkError or TargetError.
+        """
+        for names, between in ((whole, ""), (cut, "*")):
+            if names:
+                words = ["mistamover", f"{self._place}/since", between]
+                script = f"sh -c {shlex.quote(_REMOVE_TEMPORARIES)} " + " ".join(map(shlex.quote, words))
+                self._run(f"exec xargs -0 {script}", names, "remove temporary files")
+
+    def _run(self, remote: str, names: Sequence[bytes], what: str) -> None:
+        """Given a command line for the target directory and the names that it reads, run it to its end."""
+        line = f"cd -- {shlex.quote(self.directory)} && {remote}"
+        process = processes.spawn(self.command(line), directory=self._run_dir)
         try:
-            _, said = process.communicate(tree + b"\0" + copy + b"\0", timeout=_FLUSH)
+            _, said = process.communicate(b"".join(name + b"\0" for name in names), timeout=_FLUSH)
         except subprocess.TimeoutExpired:
             raise LinkError(f"no answer from {self._target.host} in {_FLUSH:g} s") from None
         finally:
             processes.end(process)
+        words = said.decode("utf-8", "backslashreplace").strip()[-300:]
+        if process.returncode == _SSH_FAILED:
+            raise LinkError(f"the connection to {self._target.host} was lost: {words}")
         if process.returncode:
-            words = said.decode("utf-8", "backslashreplace").strip()[-300:]
-            raise TargetError(f"{self._target.host}: cannot build on the directory that is there: {words}")
+            raise TargetError(f"{self._target.host}: cannot {what}: {words}")
 
     def _ask(self, word: str, timeout: float) -> str:
         with self._lock:

@@ -1,0 +1,212 @@
+"""The decision about a unit: each reason in turn, and what holds for any facts whatever."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mistamover.config.settings import LinkPolicy, TransferMode, TransferUnit
+from mistamover.model import Action, Identity, Kind, Reason, Writers
+from mistamover.stream.decide import Facts, Rules, counts_as_attempt, decide, ignored_by_name
+from mistamover.model import FaultClass
+
+NOW = 1_000_000.0
+ONE = Identity(1, 2, 3, 4, 5)
+RULES = Rules(
+    mode=TransferMode.MOVE,
+    unit=TransferUnit.FILE,
+    send_dot_files=False,
+    symlinks=LinkPolicy.KEEP,
+    stop_file=b".stop",
+    ignore=re.compile(rb"(?s:.*\.bak)\Z"),
+    ignore_paths=re.compile(rb"(?s:cache/.*)\Z"),
+    temporary_suffixes=(b".tmp", b"~"),
+    reserved=re.compile(rb"\..*(ctrl|rcpt)(_tmp)?", re.DOTALL),
+    settle_time=5.0,
+    minimum_age=0.0,
+    empty_directory_age=10.0,
+    retry_count=3,
+)
+FACTS = Facts(name=b"a", kind=Kind.FILE, identity=ONE, writers=Writers.NONE, unchanged_since=NOW - 1)
+
+
+def codes(facts: Facts, rules: Rules = RULES, now: float = NOW) -> list[str]:
+    return [reason.code for reason in decide(facts, rules, now).reasons]
+
+
+def test_closed_file_is_sent_at_once() -> None:
+    decision = decide(FACTS, RULES, NOW)
+    assert (decision.action, codes(FACTS)) == (Action.SEND, ["wanted", "closed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code"),
+    [
+        (b"pipe", Kind.SPECIAL, "special"),
+        (b".mistamover/x/y", Kind.FILE, "ours"),
+        (b"d/.mistamover-1", Kind.FILE, "ours"),
+        (b".stop", Kind.FILE, "stop-file"),
+        (b"d/.x.ctrl", Kind.FILE, "handshake"),
+        (b".x.rcpt_tmp", Kind.FILE, "handshake"),
+        (b".x.nc.Ab3dE9", Kind.FILE, "temporary"),
+        (b".hidden", Kind.FILE, "dot"),
+        (b"d/.git/x", Kind.FILE, "dot"),
+        (b"d/x.bak", Kind.FILE, "ignore"),
+        (b"x\n.bak", Kind.FILE, "ignore"),
+        (b"cache/x", Kind.FILE, "ignore"),
+        (b"x.tmp", Kind.FILE, "suffix"),
+        (b"x~", Kind.FILE, "suffix"),
+    ],
+)
+def test_ignored_by_name(name: bytes, kind: Kind, code: str) -> None:
+    decision = decide(replace(FACTS, name=name, kind=kind), RULES, NOW)
+    assert (decision.action, [r.code for r in decision.reasons]) == (Action.IGNORE, [code])
+
+
+@pytest.mark.parametrize("name", [b"x.bakery", b"dcache/x", b"x.y", b"d/a.b", b"stop", b"d/.stop.x"[2:]])
+def test_similar_names_are_not_ignored(name: bytes) -> None:
+    expected = name.startswith(b".")
+    assert (ignored_by_name(name, Kind.FILE, RULES) is not None) is expected
+
+
+def test_dot_files_are_sent_where_wanted_but_no_temporary_of_rsync() -> None:
+    rules = replace(RULES, send_dot_files=True)
+    assert decide(replace(FACTS, name=b".hidden"), rules, NOW).action is Action.SEND
+    assert codes(replace(FACTS, name=b".hidden.aB1cD2"), rules) == ["temporary"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"),
+    [(LinkPolicy.KEEP, Action.SEND), (LinkPolicy.IGNORE, Action.IGNORE), (LinkPolicy.QUARANTINE, Action.QUARANTINE)],
+)
+def test_links(policy: LinkPolicy, action: Action) -> None:
+    assert decide(replace(FACTS, kind=Kind.LINK), replace(RULES, symlinks=policy), NOW).action is action
+
+
+def test_quarantined_stays_so() -> None:
+    decision = decide(replace(FACTS, quarantined="no"), RULES, NOW)
+    assert (decision.action, decision.reasons[0].text) == (Action.QUARANTINE, "quarantined: no")
+
+
+def test_mirror_is_done_when_unchanged_only() -> None:
+    rules = replace(RULES, mode=TransferMode.MIRROR)
+    assert decide(replace(FACTS, delivered=ONE), rules, NOW).action is Action.DONE
+    assert decide(replace(FACTS, delivered=ONE._replace(ctime_ns=6)), rules, NOW).action is Action.SEND
+    assert decide(replace(FACTS, delivered=ONE), RULES, NOW).action is Action.SEND  # a move sends it again
+
+
+@pytest.mark.parametrize(("retry_count", "allowed"), [(0, 1), (1, 1), (3, 3)])
+def test_attempts_run_out(retry_count: int, allowed: int) -> None:
+    rules = replace(RULES, retry_count=retry_count)
+    assert decide(replace(FACTS, attempts=allowed - 1), rules, NOW).action is Action.SEND
+    assert decide(replace(FACTS, attempts=allowed, last_failure="no"), rules, NOW).action is Action.QUARANTINE
+
+
+def test_reasons_to_wait_come_in_order() -> None:
+    hold = Reason(code="circuit", text="down")
+    facts = replace(FACTS, hold=hold, retry_at=NOW + 9, writers=Writers.SOME, attempts=1)
+    decision = decide(facts, RULES, NOW)
+    assert ([r.code for r in decision.reasons], decision.look_again) == (["wanted", "attempts", "circuit"], None)
+    decision = decide(replace(facts, hold=None), RULES, NOW)
+    assert (decision.reasons[-1].code, decision.look_again) == ("retry", NOW + 9)
+    decision = decide(replace(facts, hold=None, retry_at=NOW), RULES, NOW)
+    assert decision.reasons[-1].code == "open"
+    assert decision.look_again is not None and decision.look_again > NOW
+
+
+def test_unknown_writers_need_quiet() -> None:
+    facts = replace(FACTS, writers=Writers.UNKNOWN)
+    decision = decide(facts, RULES, NOW)
+    assert (decision.reasons[-1].code, decision.look_again) == ("settle", NOW + 4)
+    assert decide(facts, RULES, NOW + 4).action is Action.SEND
+
+
+def test_minimum_age_counts_even_without_writers() -> None:
+    rules = replace(RULES, minimum_age=60.0)
+    assert decide(FACTS, rules, NOW).look_again == NOW + 59
+    assert decide(FACTS, rules, NOW + 59).action is Action.SEND
+
+
+def test_empty_directory_waits_for_its_age_in_a_move_only() -> None:
+    facts = replace(FACTS, kind=Kind.DIRECTORY)
+    assert decide(facts, RULES, NOW).look_again == NOW + 9
+    assert decide(facts, replace(RULES, mode=TransferMode.MIRROR), NOW).action is Action.SEND
+
+
+def test_tree_settles_although_nobody_writes() -> None:
+    assert codes(replace(FACTS, kind=Kind.TREE)) == ["wanted", "settle"]
+
+
+def test_unreadable_is_tried_and_says_so() -> None:
+    facts = replace(FACTS, unreadable="cannot be opened", writers=Writers.UNKNOWN, unchanged_since=NOW - 99)
+    assert (decide(facts, RULES, NOW).action, codes(facts)) == (Action.SEND, ["wanted", "unreadable"])
+
+
+def test_faults_that_count() -> None:
+    assert {fault for fault in FaultClass if counts_as_attempt(fault)} == {FaultClass.SOURCE, FaultClass.REFUSED}
+
+
+NAMES = st.one_of(
+    st.binary(min_size=1, max_size=40).filter(lambda n: b"\0" not in n and not n.startswith(b"/")),
+    st.sampled_from([b".stop", b"a/.mistamover/b", b".a.123456", b"x.tmp", b"d/x.bak", b"cache/a", b"-rf"]),
+)
+TIMES = st.floats(min_value=0, max_value=2 * NOW, allow_nan=False)
+IDENTITIES = st.builds(Identity, *[st.integers(0, 3)] * 5)
+ANY_FACTS = st.builds(
+    Facts,
+    name=NAMES,
+    kind=st.sampled_from(Kind),
+    identity=IDENTITIES,
+    writers=st.sampled_from(Writers),
+    unchanged_since=TIMES,
+    attempts=st.integers(0, 5),
+    retry_at=TIMES,
+    last_failure=st.text(max_size=5),
+    quarantined=st.sampled_from(["", "", "", "why"]),
+    delivered=st.none() | IDENTITIES,
+    hold=st.none() | st.just(Reason(code="circuit", text="down")),
+    unreadable=st.sampled_from(["", "no"]),
+)
+ANY_RULES = st.builds(
+    lambda mode, dots, links, quiet, age, retries: replace(
+        RULES,
+        mode=mode,
+        send_dot_files=dots,
+        symlinks=links,
+        settle_time=quiet,
+        minimum_age=age,
+        retry_count=retries,
+    ),
+    st.sampled_from(TransferMode),
+    st.booleans(),
+    st.sampled_from(LinkPolicy),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.integers(0, 5),
+)
+
+
+@given(ANY_FACTS, ANY_RULES, TIMES)
+def test_any_facts_give_one_reasoned_decision(facts: Facts, rules: Rules, now: float) -> None:
+    decision = decide(facts, rules, now)
+    assert decision == decide(facts, rules, now)
+    assert decision.reasons
+    assert all(reason.code and reason.text for reason in decision.reasons)
+    if decision.look_again is not None:
+        assert decision.action is Action.WAIT
+
+
+@given(ANY_FACTS, ANY_RULES, TIMES)
+def test_waiting_ends(facts: Facts, rules: Rules, now: float) -> None:
+    """A unit of which nothing changes is not waiting for ever: following the looks leads to an end, or to an event."""
+    for _ in range(5):
+        decision = decide(facts, rules, now)
+        if decision.action is not Action.WAIT or decision.look_again is None or facts.writers is Writers.SOME:
+            return
+        assert decision.look_again >= now
+        now = decision.look_again + 1e-3
+    raise AssertionError("it waits and waits")
