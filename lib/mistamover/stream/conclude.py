@@ -16,6 +16,7 @@ from mistamover.stream.decide import counts_as_attempt
 from mistamover.stream.guard import LeaseGuard
 from mistamover.stream.lane import Outcome
 from mistamover.stream.ledger import Trouble
+from mistamover.stream.rescue import Rescue
 from mistamover.stream.roll import AT_ONCE, Candidate
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Conclusion:
         self._books = books
         self._completion = handover.Completion(required)
         self._look_at = look_at
+        self.rescue = Rescue(books.root)
         self.completion_file_delivered = False
 
     def recover(self) -> None:
@@ -83,7 +85,10 @@ class Conclusion:
         kept: dict[bytes, str] = {}
         if books.move:
             complete = self._completion.confirmed(target.name, confirmed)
-            kept = _kept(handover.remove_sources(books.root, (c.unit for c in complete), guard.intact))
+            units = (item.unit for item in complete)
+            kept = _kept(handover.remove_sources(books.root, units, guard.intact, guard.orphaned))
+            for orphan in guard.orphans:
+                self.rescue.adopt(orphan)
             books.ledger.handed_over(batch, time.time(), kept)
         self._strike_off(confirmed)
         size = sum(map(_size, confirmed))
@@ -100,6 +105,11 @@ class Conclusion:
             f"; {len(kept)} kept here because they changed" if kept else "",
         )
         books.moved_on()
+
+    def look_after_orphans(self) -> None:
+        """Take in again what was written to in the moment of its removal."""
+        for name in self.rescue.look():
+            self._look_at(name, time.time())
 
     def _strike_off(self, confirmed: Sequence[Confirmed]) -> None:
         books = self._books

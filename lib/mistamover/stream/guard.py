@@ -13,6 +13,7 @@ import threading
 import time
 
 from mistamover.files import leases
+from mistamover.stream.rescue import Orphan
 
 #: Seconds that a writer may be kept waiting for the batch that its file travels in.
 GRACE = 0.25
@@ -30,7 +31,7 @@ class LeaseGuard:
         self._sent: set[bytes] = set()
         self._lost: set[bytes] = set()
         self._deadline: float | None = None
-        self.sent_count = 0
+        self.orphans: list[Orphan] = []
 
     def fileno(self) -> int:
         """See `Guard.fileno`."""
@@ -38,7 +39,6 @@ class LeaseGuard:
 
     def sent(self, name: bytes) -> None:
         """See `Guard.sent`."""
-        self.sent_count += 1
         with self._lock:
             self._sent.add(name)
             if name in self._pending:
@@ -75,6 +75,13 @@ class LeaseGuard:
                 return False
             handle = self._handles.get(name)
             return handle is None or leases.held(handle)
+
+    def orphaned(self, name: bytes) -> None:
+        """Given a name that was removed just now, keep its file if a writer came in that very moment; see `rescue`."""
+        with self._lock:
+            handle = self._handles.get(name)
+            if handle is not None and not leases.held(handle):
+                self.orphans.append(Orphan(name=name, handle=self._handles.pop(name)))
 
     def release_waiting(self) -> None:
         """Let in every writer that waits: the attempt is over."""

@@ -57,10 +57,20 @@ class HandedOver:
     """Why the source is still there, or None: it was removed (or had gone)."""
 
 
-def remove_sources(root: bytes, units: Iterable[Unit], intact: Callable[[bytes], bool]) -> list[HandedOver]:
+def _nobody_came(_: bytes) -> None:
+    """What is told after a removal where nobody keeps the removed file."""
+
+
+def remove_sources(
+    root: bytes,
+    units: Iterable[Unit],
+    intact: Callable[[bytes], bool],
+    removed: Callable[[bytes], None] = _nobody_came,
+) -> list[HandedOver]:
     """Given the stream's directory and units that may go, remove each source that is still what was confirmed.
 
-    `intact` tells whether no writer came to a name since its lease was taken.
+    `intact` tells whether no writer came to a name since its lease was taken; `removed` is told of every file right
+    after its removal, while its lease is still held.
     """
     result = []
     # Removing one name of an inode changes the ctime of its other names; that change is ours.
@@ -68,7 +78,7 @@ def remove_sources(root: bytes, units: Iterable[Unit], intact: Callable[[bytes],
     with DirectoryHandles(root) as handles:
         for unit in units:
             try:
-                kept = _remove(root, handles, unit, intact, touched)
+                kept = _remove(root, handles, unit, intact, removed, touched)
             except OSError as error:
                 kept = f"delivered, but cannot be removed here: {error.strerror or error}"
                 logger.error("%s: %s", display(unit.name), kept)
@@ -112,10 +122,11 @@ def _remove(
     handles: DirectoryHandles,
     unit: Unit,
     intact: Callable[[bytes], bool],
+    removed: Callable[[bytes], None],
     touched: set[tuple[int, int]],
 ) -> str | None:
     if unit.kind is Kind.TREE:
-        return _remove_tree(root, handles, unit, intact)
+        return _remove_tree(root, handles, unit, intact, removed)
     try:
         directory = handles.get(unit.name.rpartition(b"/")[0])
         status = handles.lstat(unit.name)
@@ -128,6 +139,7 @@ def _remove(
     if not _same(now, unit.identity, touched) or not intact(unit.name):
         return CHANGED
     os.unlink(last, dir_fd=directory)
+    removed(unit.name)
     if status.st_nlink > 1:
         touched.add(now[:2])
     return None
@@ -149,7 +161,13 @@ def _remove_directory(last: bytes, above: int) -> str | None:
     return None
 
 
-def _remove_tree(root: bytes, handles: DirectoryHandles, unit: Unit, intact: Callable[[bytes], bool]) -> str | None:
+def _remove_tree(
+    root: bytes,
+    handles: DirectoryHandles,
+    unit: Unit,
+    intact: Callable[[bytes], bool],
+    removed: Callable[[bytes], None],
+) -> str | None:
     """Remove a directory unit: every part is checked first, and only parts of the manifest go."""
     try:
         now = {entry.name: entry for entry in manifest(root, unit.name)}
@@ -163,7 +181,7 @@ def _remove_tree(root: bytes, handles: DirectoryHandles, unit: Unit, intact: Cal
     for entry in unit.manifest:
         if entry.kind is not Kind.DIRECTORY and entry.name in now:
             part = Unit(name=unit.name + b"/" + entry.name, kind=entry.kind, identity=entry.identity)
-            kept = _remove(root, handles, part, intact, touched)
+            kept = _remove(root, handles, part, intact, removed, touched)
             if kept is not None:
                 return kept
     handles.close()

@@ -13,6 +13,7 @@ import time
 
 from mistamover.config.settings import StreamSettings, TransferUnit
 from mistamover.model import Action, Reason, StreamState
+from mistamover.stream import rescue
 from mistamover.stream.books import Books
 from mistamover.stream.conclude import Conclusion
 from mistamover.stream.decide import decide, ignored_by_name
@@ -213,6 +214,8 @@ class Pipeline:
 
     def _tidy(self) -> None:
         now = time.time()
+        if len(self._conclusion.rescue):
+            self._conclusion.look_after_orphans()
         if self._books.move and self._stop_at is None and self._books.directories.remove_emptied(now):
             self._books.moved_on()
         if now - self._pruned > _PRUNE_EVERY:
@@ -227,7 +230,7 @@ class Pipeline:
         if self._stop_at is not None:
             return self._stopped(self._stop_at)
         scanned = self._arrivals.full_scans > 0 and not self._arrivals.busy
-        if not scanned or not self._route.idle:
+        if not scanned or not self._route.idle or len(self._conclusion.rescue):
             return False
         empty = not len(self._books.roll) and not self._removal.due(self._arrivals.full_scans)
         if empty and self._conclusion.completion_file_delivered:
@@ -279,9 +282,12 @@ class Pipeline:
 
     def _wait(self) -> None:
         """Wait for an event, or for the next moment at which something is to be done."""
+        self._wait_for_wake(min(_LONGEST_WAIT, self._next_moment() - time.time()))
+
+    def _wait_for_wake(self, seconds: float) -> None:
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
-        if poll.poll(1000 * min(_LONGEST_WAIT, max(0.0, self._next_moment() - time.time()))):
+        if poll.poll(1000 * max(0.0, seconds)):
             try:
                 while os.read(self._wake_read, 65536):
                     continue
@@ -307,6 +313,8 @@ class Pipeline:
             moments.append(self._books.directories.next_time())
         if self._one_off:
             moments.append(now + _ONE_OFF_LOOK)
+        if len(self._conclusion.rescue):
+            moments.append(now + rescue.LOOK)
         if pause := self._presenter.next_moment:
             moments.append(now + pause)
         return min(moment for moment in moments if moment is not None)
@@ -336,13 +344,10 @@ class Pipeline:
                 self._conclude(outcome)
             if self._route.idle or time.monotonic() > deadline:
                 break
-            self._wait_for_outcome(deadline)
+            self._wait_for_wake(deadline - time.monotonic())
+        while len(self._conclusion.rescue) and time.monotonic() < deadline:
+            self._conclusion.look_after_orphans()
+            self._wait_for_wake(rescue.LOOK)
         self._route.give_back()
         self._route.close(finished=not len(self._books.roll), timeout=max(5.0, self._settings.stop_timeout))
         self._show(final=True)
-
-    def _wait_for_outcome(self, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
-        if poll.poll(1000 * max(0.0, deadline - time.monotonic())):
-            os.read(self._wake_read, 65536)
