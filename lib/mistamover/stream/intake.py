@@ -32,7 +32,8 @@ class Intake:
         books = self._books
         if status is None:
             candidate = books.roll.get(name)
-            if candidate is not None and not candidate.travelling:
+            # One that is ready or on its way ends by its verdict.
+            if candidate is not None and candidate.look_at is not None:
                 books.withdraw(candidate)
         elif kind is Kind.DIRECTORY and books.move:
             if ignored_by_name(name, kind, books.rules) is None:

@@ -50,6 +50,8 @@ class Arrivals:
         self._interval = rescan_interval
         self._wake = wake
         self._events: Events | None = None
+        self._watched: tuple[int, int] | None = None
+        """The directory that events come from; another one of its name must be watched anew."""
         self._names: deque[bytes] = deque()
         self._scan: Iterator[Sighting] | None = None
         self._scan_is_full = False
@@ -89,6 +91,14 @@ class Arrivals:
             )
         else:
             self._events = events
+            self._watched = self._root_inode()
+
+    def _root_inode(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._root)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def stop(self) -> None:
         """End watching."""
@@ -128,10 +138,7 @@ class Arrivals:
             return
         if not self._events.alive:
             logger.error("watching %s ended unexpectedly: starting it anew", display(self._root))
-            self._events.stop()
-            self._events = None
-            self._start_events()
-            self.request_scan()
+            self._watch_anew()
             return
         hints = self._events.take()
         if hints.lost:
@@ -140,6 +147,13 @@ class Arrivals:
             self._names.extend({name.partition(b"/")[0] for name in hints.names})
         else:
             self._names.extend(hints.names)
+
+    def _watch_anew(self) -> None:
+        if self._events is not None:
+            self._events.stop()
+            self._events = None
+        self._start_events()
+        self.request_scan()
 
     def _look(self, name: bytes) -> Sighting | None:
         if not name or is_ours(name) or any(name == x or name.startswith(x + b"/") for x in self._excluded):
@@ -164,6 +178,10 @@ class Arrivals:
             if b"" in self._wanted:
                 self._wanted.clear()
                 self._scan_is_full = True
+                if self._events is not None and self._root_inode() not in (None, self._watched):
+                    logger.warning("%s is another directory than before: watching it anew", display(self._root))
+                    self._watch_anew()
+                    self._wanted.clear()
                 self.problems.clear()
                 start = b""
             else:
