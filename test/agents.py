@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,10 @@ def processes_of(site: Site) -> list[psutil.Process]:
 
 def none_left(site: Site, timeout: float = 15) -> None:
     """Assert that no process of the site is left."""
-    words: Callable[[], list[str]] = lambda: [f"{p.pid} {' '.join(p.cmdline())[:150]}" for p in _living(site)]
+
+    def words() -> list[str]:
+        return [f"{p.pid} {' '.join(p.cmdline())[:150]}" for p in _living(site)]
+
     try:
         wait_until(lambda: not processes_of(site), timeout, "no process is left")
     except AssertionError as error:

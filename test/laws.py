@@ -6,16 +6,34 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import support
 from mistamover.testing.sshd import PrivateSshd
-from support import Agent, Site, Stream, contents, wait_until
+from support import Agent, Entry, Site, Stream, wait_until
 
 QUARANTINE = b"quarantine/"
 MARK = ".mistamover"
+
+_TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
+
+
+def tree(path: Path) -> dict[bytes, Entry]:
+    """Do what `support.tree` does, in a directory in which names come and go."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return support.tree(path)
+
+
+def contents(path: Path) -> dict[bytes, str | bytes]:
+    """Do what `support.contents` does, in a directory in which names come and go."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return support.contents(path)
 
 
 def make(
@@ -85,8 +103,13 @@ def settled(site: Site, stream: Stream, *, waiting: int = 0, timeout: float = 10
 
 def no_leftovers(stream: Stream) -> None:
     """Nothing of ours may be left at the target once the stream has ended with nothing half sent."""
-    names = [name for name in contents_and_directories(stream.target) if MARK in name]
+    names = [name for name in contents_and_directories(stream.target) if ours(name)]
     assert not names, f"left over at the target: {names[:10]}"
+
+
+def ours(path: str) -> bool:
+    """Given a path at the target, tell whether the agent or its rsync made it for their own use."""
+    return MARK in path or _TEMPORARY.fullmatch(os.path.basename(path)) is not None
 
 
 def contents_and_directories(path: Path) -> list[str]:
@@ -145,7 +168,7 @@ def arrived(stream: Stream, promised: Mapping[bytes, str | bytes], timeout: floa
 
 def public(stream: Stream) -> dict[bytes, str | bytes]:
     """Return the contents at the target that are not ours."""
-    return {name: content for name, content in contents(stream.target).items() if not name.startswith(MARK.encode())}
+    return {name: content for name, content in contents(stream.target).items() if not ours(os.fsdecode(name))}
 
 
 class Witness:
@@ -202,5 +225,5 @@ def half_sent(stream: Stream) -> bool:
     return any(
         os.path.isfile(name) and os.path.getsize(name) > 0
         for name in contents_and_directories(stream.target)
-        if MARK in name and not name.endswith("probe")
+        if ours(name) and not name.endswith("probe")
     )

@@ -47,7 +47,7 @@ class Ordeal:
         self.site = Site(
             directory,
             sshd,
-            rsync_ssh={"bandwidth_limit": "4000"},
+            rsync_ssh={"bandwidth_limit": "6000"},
             **{"global": {"stop_timeout": 2}, "data_stream": {"empty_directory_age": 1}},
         )
         self.one: Stream = self.site.add("one")
@@ -85,7 +85,9 @@ class Ordeal:
 
     def state(self) -> str:
         """Return what can be said about an ordeal that does not end."""
-        return f"{len(self.files_here())} files here; {said_by(self.site, 'one')}; {log_of(self.site, 'dtc_one')[-3000:]}"
+        return (
+            f"{len(self.files_here())} files here; {said_by(self.site, 'one')}; {log_of(self.site, 'dtc_one')[-3000:]}"
+        )
 
 
 @pytest.fixture
@@ -137,9 +139,11 @@ def kill_rsync(ordeal: Ordeal, number: int) -> None:
 
 
 def kill_connection(ordeal: Ordeal, number: int) -> None:
-    """Kill the master of the ssh connection."""
+    """Kill the master of the ssh connection; every other time the operator does not wait for the target's pause."""
     ordeal.some_time(0.5)
     _kill_one_of(ordeal, lambda words: words[0].endswith("ssh") and "-M" in words)
+    if number % 2:
+        ordeal.agent.reload()
 
 
 def _kill_one_of(ordeal: Ordeal, wanted: Callable[[list[str]], bool]) -> None:

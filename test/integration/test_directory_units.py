@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 
 import laws
+from laws import contents, tree
 from mistamover.testing.sshd import PrivateSshd
-from support import Site, Stream, contents, tree, wait_until
+from support import Site, Stream, wait_until
 
 
 def units(scratch: Path, sshd: PrivateSshd, **everywhere: Any) -> tuple[Site, Stream]:
@@ -55,7 +56,17 @@ def test_whole_or_not_at_all(sshd: PrivateSshd, scratch: Path) -> None:
 def test_everything_in_it(sshd: PrivateSshd, scratch: Path) -> None:
     site, one = units(scratch, sshd)
     unit = scratch / "building"
-    for name in (b"plain", b".hidden", b"x.tmp", b"new\nline", b"\xff\xfe", b"-dash", b"#hash", b"back\\#101", b"L" * 255):
+    for name in (
+        b"plain",
+        b".hidden",
+        b"x.tmp",
+        b"new\nline",
+        b"\xff\xfe",
+        b"-dash",
+        b"#hash",
+        b"back\\#101",
+        b"L" * 255,
+    ):
         laws.put(os.fsencode(unit) + b"/sub/" + name, name)
     (unit / "empty").mkdir()
     (unit / "empty").chmod(0o750)

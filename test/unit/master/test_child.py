@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -138,7 +137,9 @@ def test_any_history_keeps_its_order(settings: StreamSettings, history: list[tup
         elif child.tick(now) is Wish.START:
             assert child.pid is None
             child.started(9, now)
-        assert (child.pid is not None) == (child.state in (ChildState.STARTING, ChildState.RUNNING, ChildState.STOPPING))
+        assert (child.pid is not None) == (
+            child.state in (ChildState.STARTING, ChildState.RUNNING, ChildState.STOPPING)
+        )
         if child.state is ChildState.BACKOFF:
             assert child.retry_at <= now + 60
         moment = child.next_moment()

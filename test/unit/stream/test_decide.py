@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mistamover.config.settings import LinkPolicy, TransferMode, TransferUnit
-from mistamover.model import Action, Identity, Kind, Reason, Writers
+from mistamover.model import Action, FaultClass, Identity, Kind, Reason, Writers
 from mistamover.stream.decide import Facts, Rules, counts_as_attempt, decide, ignored_by_name
-from mistamover.model import FaultClass
 
 NOW = 1_000_000.0
 ONE = Identity(1, 2, 3, 4, 5)

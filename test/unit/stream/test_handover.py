@@ -30,9 +30,7 @@ def survive_breaks() -> Iterator[None]:
 def unit(root: Path, name: str, kind: Kind = Kind.FILE) -> Unit:
     status = (root / name).lstat()
     parts = manifest(os.fsencode(root), os.fsencode(name)) if kind is Kind.TREE else ()
-    return Unit(
-        name=os.fsencode(name), kind=kind, identity=identity_of(status), links=status.st_nlink, manifest=parts
-    )
+    return Unit(name=os.fsencode(name), kind=kind, identity=identity_of(status), links=status.st_nlink, manifest=parts)
 
 
 def file(root: Path, name: str, content: bytes = b"data") -> Unit:
@@ -193,7 +191,9 @@ def test_tree_with_a_late_file_stays_whole(scratch: Path, late: str) -> None:
     sent = tree(scratch)
     file(scratch, late)
     assert remove(scratch, sent) == [CHANGED]
-    assert sum(path.is_file() for path in scratch.rglob("*")) == 5  # four of the tree (one by its link), and the late one
+    assert (
+        sum(path.is_file() for path in scratch.rglob("*")) == 5
+    )  # four of the tree (one by its link), and the late one
 
 
 def test_tree_with_a_changed_part_stays_whole(scratch: Path) -> None:
@@ -218,7 +218,9 @@ def test_tree_half_removed_goes_after_a_restart(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a directory that the predecessor has removed already is taken for an error")
+@pytest.mark.xfail(
+    strict=True, reason="BUG: a directory that the predecessor has removed already is taken for an error"
+)
 def test_tree_with_directories_removed_goes_after_a_restart(scratch: Path) -> None:
     sent = tree(scratch)
     for name in ("a", "link", "s/b", "s/t/c"):
@@ -231,7 +233,12 @@ def test_tree_with_directories_removed_goes_after_a_restart(scratch: Path) -> No
 def test_open_for_writing_is_kept_after_a_restart(scratch: Path) -> None:
     sent = file(scratch, "a")
     with subprocess.Popen(
-        [sys.executable, "-c", "import sys; f = open(sys.argv[1], 'ab'); print('open', flush=True); sys.stdin.read()", scratch / "a"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; f = open(sys.argv[1], 'ab'); print('open', flush=True); sys.stdin.read()",
+            scratch / "a",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as writer:

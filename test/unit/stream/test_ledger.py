@@ -167,7 +167,7 @@ def test_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
 
 
 def test_commit_survives_a_kill(scratch: Path) -> None:
-    """A process that is killed right after `confirm` has returned leaves the batch behind, and an open transaction not."""
+    """A process that is killed right after `confirm` has returned leaves the batch, and no open transaction."""
     words = f"""
 import os, signal, sys
 from pathlib import Path

@@ -80,7 +80,22 @@ def test_nothing_is_overwritten(root: Path, away: Path) -> None:
     assert len(set(places)) == 3
 
 
-@pytest.mark.parametrize("name", [b"x" * 255, b"new\nline", b"\xff\xfe", b"-rf", b"d" * 255 + b"/" + b"y" * 255])
+too_long = pytest.mark.xfail(
+    strict=True, raises=OSError, reason="BUG: the temporary name of a long name's note is longer than 255 bytes"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(b"x" * 255, marks=too_long),
+        pytest.param(b"d" * 255 + b"/" + b"y" * 240, marks=too_long),
+        b"x" * 200,
+        b"new\nline",
+        b"\xff\xfe",
+        b"-rf",
+    ],
+)
 def test_any_name(root: Path, away: Path, name: bytes) -> None:
     whole = os.fsencode(root) + b"/" + name
     for _ in range(2):
@@ -92,7 +107,7 @@ def test_any_name(root: Path, away: Path, name: bytes) -> None:
         assert len(note_of(moved).splitlines()) == 6
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: long names that differ only at their end share one note: the first is lost")
+@too_long
 def test_notes_of_long_names_do_not_overwrite_each_other(root: Path, away: Path) -> None:
     places = []
     for end in (b"a", b"b"):

@@ -195,7 +195,11 @@ def test_deletions_are_sighted_where_they_matter(made: list[Watch], scratch: Pat
 def test_what_cannot_be_read_is_told(scratch: Path) -> None:
     told: list[bytes] = []
     root = os.fsencode(scratch / "none")
-    walked = walk(root, b"", excluded=frozenset(), whole_directories=False, problem=lambda name, error: told.append(name))
+
+    def tell(name: bytes, _: OSError) -> None:
+        told.append(name)
+
+    walked = walk(root, b"", excluded=frozenset(), whole_directories=False, problem=tell)
     assert (list(walked), told) == ([], [b""])
 
 
