@@ -43,7 +43,10 @@ def main() -> int:
     remove: list[float] = []
     ours: list[float] = []
     memory: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="mistamover-bench-") as scratch, PrivateSshd(Path(scratch) / "sshd") as sshd:
+    with (
+        tempfile.TemporaryDirectory(prefix="mistamover-bench-") as scratch,
+        PrivateSshd(Path(scratch) / "sshd") as sshd,
+    ):
         for number in range(arguments.rounds):
             place = Path(scratch) / str(number)
             rsync.append(time_rsync(place / "rsync", sshd, arguments.files))
@@ -98,7 +101,15 @@ def time_rsync(place: Path, sshd: PrivateSshd, files: int, *options: str) -> flo
     target.mkdir()
     started = time.monotonic()
     subprocess.run(
-        ["rsync", "-a", *options, "-e", f"ssh -F {sshd.ssh_config}", f"{source}/", f"{sshd.user}@{sshd.host}:{target}/"],
+        [
+            "rsync",
+            "-a",
+            *options,
+            "-e",
+            f"ssh -F {sshd.ssh_config}",
+            f"{source}/",
+            f"{sshd.user}@{sshd.host}:{target}/",
+        ],
         check=True,
     )
     return time.monotonic() - started

@@ -224,7 +224,6 @@ def test_second_stop_kills(tmp_path: Path, sshd: PrivateSshd) -> None:
     none_left(site)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a stopping master spins: its next look at the files is overdue")
 def test_a_stopping_master_does_not_spin(tmp_path: Path, sshd: PrivateSshd) -> None:
     site = Site(tmp_path, sshd, rsync_ssh={"bandwidth_limit": "200"}, **{"global": {"stop_timeout": 9}})
     one, _two = site.add("one"), site.add("two")

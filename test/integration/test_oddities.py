@@ -42,7 +42,6 @@ def go_on(stream: Stream) -> None:
     (stream.source / ".stop").unlink()
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: rsync takes a line of --files-from that begins with # or ; for a comment")
 @pytest.mark.parametrize("name", ["#emacs#", ";x", "#dir/f"])
 def test_names_that_look_like_comments(site: Site, name: str) -> None:
     one = site.add("one")
@@ -52,7 +51,6 @@ def test_names_that_look_like_comments(site: Site, name: str) -> None:
         until_moved(one, name, timeout=3)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a name that was ignored for what it was is ignored for ever")
 def test_a_file_in_the_place_of_a_pipe(site: Site) -> None:
     one = site.add("one")
     with agent_of(site):
@@ -63,7 +61,6 @@ def test_a_file_in_the_place_of_a_pipe(site: Site) -> None:
         until_moved(one, "x", timeout=3)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a name that was ignored for what it was is ignored for ever")
 def test_a_file_in_the_place_of_an_ignored_link(site: Site) -> None:
     one = site.add("one", data_stream={"symlinks": "ignore"})
     with agent_of(site):
@@ -74,7 +71,6 @@ def test_a_file_in_the_place_of_an_ignored_link(site: Site) -> None:
         until_moved(one, "latest", timeout=3)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a candidate stays a file when its name has become a directory's")
 def test_a_directory_in_the_place_of_a_waiting_file(site: Site) -> None:
     patient = {"rescan_interval": 60, "empty_directory_age": 10}
     one = site.add("one", data_stream=patient, outgoing={"retry_count": 1})
@@ -118,7 +114,6 @@ def grudging(site: Site) -> Iterator[Path]:
         subprocess.run(["chattr", "-a", directory], check=False)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: what cannot be removed is sent and recorded again at once, without end")
 def test_what_cannot_be_removed_is_not_sent_without_end(site: Site, grudging: Path) -> None:
     one = site.add("one")
     grudging.mkdir()
@@ -174,9 +169,6 @@ def test_any_name_goes(site: Site) -> None:
     assert {n for (n,) in ask_ledger(site, "one", "SELECT name FROM delivery WHERE kind = 'file'")} == expected
 
 
-@pytest.mark.xfail(
-    strict=False, reason="BUG: two names of one inode, ready together, now and then leave in two batches"
-)
 def test_hard_links_stay_one_file(site: Site) -> None:
     one = site.add("one")
     with agent_of(site):
@@ -199,7 +191,6 @@ def test_the_watched_directory_goes_away_and_comes_back(site: Site) -> None:
         until_moved(one, "f", timeout=15)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a new process does not know that the completion file was delivered")
 def test_completion_survives_a_kill(site: Site) -> None:
     """The completion file has gone, the rest has not: a new process must end the stream all the same."""
     one = site.add("one", data_stream={"completion_file": "DONE"})

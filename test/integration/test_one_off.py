@@ -131,7 +131,6 @@ def test_what_was_quarantined_is_named(site: Site) -> None:
     assert (one.target / "g").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: what an earlier run delivered is shown as if this one had")
 def test_a_stream_that_cannot_start_is_not_shown_with_an_earlier_success(site: Site) -> None:
     one = site.add("one")
     (one.source / "f").write_bytes(b"x")

@@ -53,8 +53,8 @@ class Progress:
         return f"{name}: {snapshot.delivered} delivered, {snapshot.waiting} to go{rate} ({snapshot.state.value})"
 
 
-def report(settings: Settings, failed: Collection[str], out: TextIO, problems: TextIO) -> bool:
-    """Given the settings and the streams that left something, print what became of every stream.
+def report(settings: Settings, failed: Collection[str], started: float, out: TextIO, problems: TextIO) -> bool:
+    """Given the settings, the streams that left something and the start of the run, print what became of every stream.
 
     Return whether everything was delivered.
     """
@@ -64,7 +64,7 @@ def report(settings: Settings, failed: Collection[str], out: TextIO, problems: T
             print(f"{stream.name}: not run ({stream.status.value if stream.targets else 'no transfer'})", file=out)
             continue
         snapshot = snapshots.read(stream.state_dir)
-        if snapshot is None:
+        if snapshot is None or snapshot.since < started - 1:
             print(f"{stream.name}: did not run; see dtc_{stream.name}.log in {settings.log.directory}", file=problems)
             everything = False
             continue

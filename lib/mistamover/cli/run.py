@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 from mistamover.config.settings import Settings
@@ -104,12 +105,13 @@ def _one_off(settings: Settings) -> int:
     from mistamover.master.service import Master, Mode
     from mistamover.report import logs
 
+    started = time.time()
     logs.start(settings.log, "mistamover_ctl", to_stderr=settings.debug, debug=settings.debug)
     progress = Progress(sys.stderr) if sys.stderr.isatty() else None
     result = Master(settings, os.environ, mode=Mode.ONE_OFF, tick=progress.tick if progress else None).run()
     if progress is not None:
         progress.clear()
-    everything = report(settings, result.failed, sys.stdout, sys.stderr)
+    everything = report(settings, result.failed, started, sys.stdout, sys.stderr)
     if result.stopped:
         print("mistamover: stopped by a signal before the end", file=sys.stderr)
     return 0 if everything and not result.stopped else 1

@@ -11,7 +11,7 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o600, durable: bool 
 
     Raise OSError when it cannot be written; an older file of the name is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".mistamover-{os.getpid()}-{os.urandom(4).hex()}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -34,7 +34,9 @@ def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, deb
         _die_with(master)
         for handle in (*close, *_locks):
             os.close(handle)
-        logging.getLogger().handlers.clear()
+        for handler in list(logging.getLogger().handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
         status = process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug)
     except BaseException:  # noqa: BLE001 (the top of a process: nothing may run on into the master's code)
         traceback.print_exc()

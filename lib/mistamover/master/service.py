@@ -95,8 +95,9 @@ class Master:
                 self._reap()
                 self._serve_children()
                 self._look_at_configuration()
+                done = self._done()
                 self._write_report()
-                if self._done():
+                if done:
                     break
                 self._wait()
         finally:
@@ -111,8 +112,11 @@ class Master:
         """Make the processes agree with the settings, touching only those that are concerned."""
         now = time.monotonic()
         wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
-        for name, child in self._children.items():
-            if name not in wanted and child.state is not ChildState.ENDED:
+        for name, child in list(self._children.items()):
+            if name not in wanted and child.state is ChildState.ENDED:
+                # Should it be listed again, it is started again.
+                del self._children[name]
+            elif name not in wanted:
                 logger.info("stream %s: stopping it (removed or stopped in the configuration)", name)
                 self._stop(child, now)
         for name, stream in wanted.items():
@@ -206,6 +210,7 @@ class Master:
             for child in self._children.values():
                 if child.pid is not None and child.state is not ChildState.STOPPING:
                     _signal(child.pid, signal.SIGHUP)
+                child.hurry(time.monotonic())
         notify("READY=1")
 
     def _tell_problems(self, problems: tuple[str, ...]) -> None:
@@ -260,8 +265,13 @@ class Master:
 
     def _wait(self) -> None:
         now = time.monotonic()
-        moments = [child.next_moment() for child in self._children.values()]
-        if self._mode is not Mode.ONE_OFF:
+        moments = [
+            child.next_moment()
+            for child in self._children.values()
+            # Nothing is started any more while we stop.
+            if not (self._stop_signals and child.state is ChildState.BACKOFF)
+        ]
+        if self._mode is not Mode.ONE_OFF and not self._stop_signals:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)

@@ -94,7 +94,7 @@ def read(state_dir: Path) -> Snapshot | None:
     """Given a stream's state directory, return the last snapshot, or None if there is none that can be read."""
     try:
         return Snapshot.from_json(json.loads((state_dir / STATUS_FILE).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mistamover.config.settings import TargetSettings
 from mistamover.files.names import display
-from mistamover.model import Confirmed, Failed, FaultClass, Kind
+from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit
 from mistamover.stream import handover
 from mistamover.stream.books import Books
 from mistamover.stream.decide import counts_as_attempt
@@ -39,7 +39,6 @@ class Conclusion:
         self._completion = handover.Completion(required)
         self._look_at = look_at
         self.rescue = Rescue(books.root)
-        self.completion_file_delivered = False
 
     def recover(self) -> None:
         """Finish what a predecessor confirmed and recorded but did not hand over."""
@@ -50,6 +49,9 @@ class Conclusion:
             logger.info("batch %d of an earlier run: %d units handed over", batch, len(done))
             for item in confirmed:
                 self._books.directories.left(item.unit.name, time.time())
+            if any(item.unit.name == os.fsencode(self._books.settings.completion_file or "") for item in confirmed):
+                self._books.ledger.completing = True
+            self._note_stuck(done, {item.unit.name: item.unit for item in confirmed}, target)
 
     def conclude(self, outcome: Outcome, guard: LeaseGuard, target: TargetSettings) -> None:
         """Given what came of a batch, its guard and the target, record it, hand it over, and plan the rest."""
@@ -82,28 +84,24 @@ class Conclusion:
             now=now,
             mirror=not books.move,
         )
-        kept: dict[bytes, str] = {}
+        done: list[handover.HandedOver] = []
         if books.move:
             complete = self._completion.confirmed(target.name, confirmed)
             units = (item.unit for item in complete)
-            kept = _kept(handover.remove_sources(books.root, units, guard.intact, guard.orphaned))
+            done = handover.remove_sources(books.root, units, guard.intact, guard.orphaned)
             for orphan in guard.orphans:
                 self.rescue.adopt(orphan)
-            books.ledger.handed_over(batch, time.time(), kept)
-        self._strike_off(confirmed)
+            books.ledger.handed_over(batch, time.time(), _kept(done))
+        again = self._strike_off(confirmed)
+        again |= {item.name for item in done if item.kept == handover.CHANGED}
+        self._note_stuck(done, {item.unit.name: item.unit for item in confirmed}, target.name)
         size = sum(map(_size, confirmed))
         books.counts.delivered += len(confirmed)
         books.counts.sent(outcome.started, now, size)
-        for name in kept:
+        for name in again:
             self._look_at(name, time.time())
-        logger.info(
-            "delivered %d units (%d bytes) to %s in %.3f s%s",
-            len(confirmed),
-            size,
-            target.host,
-            now - outcome.started,
-            f"; {len(kept)} kept here because they changed" if kept else "",
-        )
+        words = (len(confirmed), size, target.host, now - outcome.started)
+        logger.info("delivered %d units (%d bytes) to %s in %.3f s", *words)
         books.moved_on()
 
     def look_after_orphans(self) -> None:
@@ -111,8 +109,19 @@ class Conclusion:
         for name in self.rescue.look():
             self._look_at(name, time.time())
 
-    def _strike_off(self, confirmed: Sequence[Confirmed]) -> None:
+    def _note_stuck(self, done: Sequence[handover.HandedOver], units: dict[bytes, Unit], target: str) -> None:
+        """Remember what was delivered but cannot be removed: it is not sent again as it is, and a person must help."""
+        stuck = [item for item in done if item.stuck]
+        for item in stuck:
+            self._books.error(f"{display(item.name)}: {item.kept}")
+        if stuck:
+            now = time.time()
+            self._books.note_troubles([_stuck_note(units[item.name], item.kept or "", target, now) for item in stuck])
+
+    def _strike_off(self, confirmed: Sequence[Confirmed]) -> set[bytes]:
+        """Take what was delivered off the roll; return the names that were heard of while they travelled."""
         books = self._books
+        again = set()
         completion_file = os.fsencode(books.settings.completion_file or "")
         troubled = []
         for item in confirmed:
@@ -120,13 +129,16 @@ class Conclusion:
             candidate = books.roll.get(name)
             if candidate is not None:
                 books.roll.drop(candidate)
+                if candidate.again:
+                    again.add(name)
                 if candidate.troubled:
                     troubled.append(name)
             if books.move:
                 books.directories.left(name, item.unit.identity.ctime_ns / 1e9)
             if name == completion_file:
-                self.completion_file_delivered = True
+                self._books.ledger.completing = True
         books.forget_trouble(*troubled)
+        return again
 
     def _plan(self, failures: Sequence[Failed], target: str) -> None:
         """Decide when each unit that failed is looked at again; remember attempts that count."""
@@ -137,7 +149,7 @@ class Conclusion:
             candidate = books.roll.get(failure.unit.name)
             if candidate is None:
                 continue
-            candidate.travelling = False
+            candidate.travelling = candidate.again = False
             if failure.fault is FaultClass.VANISHED:
                 books.withdraw(candidate)
                 continue
@@ -179,6 +191,20 @@ def _kept(done: Sequence[handover.HandedOver]) -> dict[bytes, str]:
 def _size(item: Confirmed) -> int:
     own = item.unit.identity.size if item.unit.kind is Kind.FILE else 0
     return own + sum(part.unit.identity.size for part in item.parts if part.unit.kind is Kind.FILE)
+
+
+def _stuck_note(unit: Unit, reason: str, target: str, now: float) -> Trouble:
+    return Trouble(
+        name=unit.name,
+        target=target,
+        quarantined=True,
+        attempts=unit.attempts,
+        fault=FaultClass.SOURCE,
+        reason=reason,
+        since=now,
+        retry_at=AT_ONCE,
+        identity=unit.identity,
+    )
 
 
 def _note(candidate: Candidate, failure: Failed, target: str) -> Trouble:

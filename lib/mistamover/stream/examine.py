@@ -12,7 +12,7 @@ from mistamover.files.identity import identity_of, kind_of
 from mistamover.model import Identity, Kind, Reason, Writers
 from mistamover.stream.decide import Facts
 from mistamover.stream.roll import Candidate
-from mistamover.watch.scan import manifest
+from mistamover.watch.scan import manifest, tree_identity
 
 
 def examine(root: bytes, candidate: Candidate, now: float, hold: Reason | None = None) -> Facts | None:
@@ -68,6 +68,10 @@ def _examine_file(root: bytes, candidate: Candidate, now: float, hold: Reason | 
         return facts_of(candidate, hold, writers=Writers.UNKNOWN, unreadable=text)
     # Under the lease: what it is now is what it will be, or we hear of it.
     status = os.fstat(handle)
+    if kind_of(status) is not Kind.FILE:
+        # Another thing has taken its name: it is a new arrival, and is met as what it is.
+        os.close(handle)
+        return None
     _update(candidate, identity_of(status), now)
     candidate.links = status.st_nlink
     if writers is Writers.NONE:
@@ -103,9 +107,9 @@ def _examine_tree(root: bytes, candidate: Candidate, now: float, hold: Reason | 
         if answer is Writers.SOME:
             writers = answer
             break
-    newest = max([status.st_ctime_ns, *(entry.identity.ctime_ns for entry in candidate.manifest)]) / 1e9
-    _update(candidate, identity_of(status), now)
-    return facts_of(candidate, hold, writers=writers, unchanged_since=min(now, newest))
+    _update(candidate, tree_identity(status, candidate.manifest), now)
+    unchanged_since = min(now, candidate.identity.ctime_ns / 1e9)
+    return facts_of(candidate, hold, writers=writers, unchanged_since=unchanged_since)
 
 
 #: Leases that one directory unit may hold; beyond, the manifest is compared before removal all the same.

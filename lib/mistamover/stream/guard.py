@@ -63,6 +63,12 @@ class LeaseGuard:
             if self._pending:
                 self._set_deadline(time.monotonic() + GRACE)
 
+    def replaced(self, name: bytes) -> None:
+        """Given a name that belongs to another file now, ask for the end of the attempt unless it was read before."""
+        with self._lock:
+            if name in self._handles and name not in self._sent:
+                self._set_deadline(time.monotonic())
+
     def give_up(self) -> None:
         """Ask for the end of the attempt now."""
         with self._lock:

@@ -8,6 +8,8 @@ process that dies in between finishes from the ledger, with the same check.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -55,6 +57,8 @@ class HandedOver:
     name: bytes
     kept: str | None
     """Why the source is still there, or None: it was removed (or had gone)."""
+    stuck: bool = False
+    """It is what was delivered, but cannot be removed: only a person can help."""
 
 
 def _nobody_came(_: bytes) -> None:
@@ -66,6 +70,7 @@ def remove_sources(
     units: Iterable[Unit],
     intact: Callable[[bytes], bool],
     removed: Callable[[bytes], None] = _nobody_came,
+    touched: set[tuple[int, int]] | None = None,
 ) -> list[HandedOver]:
     """Given the stream's directory and units that may go, remove each source that is still what was confirmed.
 
@@ -74,24 +79,26 @@ def remove_sources(
     """
     result = []
     # Removing one name of an inode changes the ctime of its other names; that change is ours.
-    touched: set[tuple[int, int]] = set()
+    touched = set() if touched is None else touched
     with DirectoryHandles(root) as handles:
         for unit in units:
+            stuck = False
             try:
                 kept = _remove(root, handles, unit, intact, removed, touched)
             except OSError as error:
-                kept = f"delivered, but cannot be removed here: {error.strerror or error}"
+                kept, stuck = f"delivered, but cannot be removed here: {error.strerror or error}", True
                 logger.error("%s: %s", display(unit.name), kept)
-            result.append(HandedOver(name=unit.name, kept=kept))
+            result.append(HandedOver(name=unit.name, kept=kept, stuck=stuck))
     return result
 
 
 def remove_after_restart(root: bytes, confirmed: Iterable[Confirmed]) -> list[HandedOver]:
     """Given what a predecessor confirmed but did not hand over, remove it under fresh leases."""
-    return [_remove_one_after_restart(root, item.unit) for item in confirmed]
+    touched: set[tuple[int, int]] = set()
+    return [_remove_one_after_restart(root, item.unit, touched) for item in confirmed]
 
 
-def _remove_one_after_restart(root: bytes, unit: Unit) -> HandedOver:
+def _remove_one_after_restart(root: bytes, unit: Unit, touched: set[tuple[int, int]]) -> HandedOver:
     files = [unit.name] if unit.kind is Kind.FILE else []
     if unit.kind is Kind.TREE:
         files = [unit.name + b"/" + entry.name for entry in unit.manifest if entry.kind is Kind.FILE]
@@ -99,7 +106,9 @@ def _remove_one_after_restart(root: bytes, unit: Unit) -> HandedOver:
     try:
         if any(_busy(root, name, held) for name in files):
             return HandedOver(name=unit.name, kept="open for writing: kept, and sent again")
-        return remove_sources(root, [unit], lambda name: name not in held or leases.held(held[name]))[0]
+        return remove_sources(root, [unit], lambda name: name not in held or leases.held(held[name]), touched=touched)[
+            0
+        ]
     finally:
         for handle in held.values():
             os.close(handle)
@@ -174,6 +183,8 @@ def _remove_tree(
     except FileNotFoundError:
         return None
     then = {entry.name: entry for entry in unit.manifest}
+    if any(entry.kind is Kind.SPECIAL for entry in now.values()):
+        raise OSError(errno.EPERM, "it holds a FIFO, socket or device, which is never sent")
     touched: set[tuple[int, int]] = set()
     for name, entry in now.items():
         if not _same_part(entry, then.get(name)) or not intact(unit.name + b"/" + name):
@@ -185,11 +196,22 @@ def _remove_tree(
             if kept is not None:
                 return kept
     handles.close()
+    try:
+        _remove_empty_tree(root, unit)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # Something came in after the last look.
+        return CHANGED
+    return None
+
+
+def _remove_empty_tree(root: bytes, unit: Unit) -> None:
     directories = [e.name for e in unit.manifest if e.kind is Kind.DIRECTORY]
     for name in sorted(directories, key=lambda n: n.count(b"/"), reverse=True):
-        os.rmdir(root + b"/" + unit.name + b"/" + name)
+        with contextlib.suppress(FileNotFoundError):  # a predecessor was here
+            os.rmdir(root + b"/" + unit.name + b"/" + name)
     os.rmdir(root + b"/" + unit.name)
-    return None
 
 
 def _same_part(now: TreeEntry, then: TreeEntry | None) -> bool:

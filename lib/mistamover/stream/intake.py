@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from mistamover.config.settings import TransferUnit
 from mistamover.files.identity import identity_of, kind_of
-from mistamover.model import Kind
+from mistamover.model import Identity, Kind
 from mistamover.stream.books import Books
 from mistamover.stream.decide import ignored_by_name
 from mistamover.stream.roll import AT_ONCE, Candidate
-from mistamover.watch.scan import Sighting
+from mistamover.watch.scan import Sighting, manifest, tree_identity
 
 #: Names of ignored files that are remembered, so that each is counted once.
 _MOST_IGNORED = 100_000
@@ -19,17 +20,22 @@ _MOST_IGNORED = 100_000
 class Intake:
     """The door of one stream."""
 
-    def __init__(self, books: Books, target: str) -> None:
-        """Given the books and the name of the target that a mirror compares with, start with an empty memory."""
+    def __init__(self, books: Books, target: str, replaced: Callable[[bytes], None]) -> None:
+        """Given the books, the name of the target that a mirror compares with, and whom to tell when the name of a
+        travelling unit belongs to another file now, start with an empty memory.
+        """
         self._books = books
+        self._replaced = replaced
         self._target = target
         self._whole_directories = books.settings.unit is TransferUnit.DIRECTORY
-        self._ignored: set[bytes] = set()
+        self._ignored: dict[bytes, Kind] = {}
 
     def meet(self, sighting: Sighting, now: float) -> None:
         """Given a sighting and the time, do with it what is to be done."""
         name, kind, status, entries = sighting
         books = self._books
+        if name == books.rules.stop_file:
+            return
         if status is None:
             candidate = books.roll.get(name)
             # One that is ready or on its way ends by its verdict.
@@ -57,7 +63,7 @@ class Intake:
         self._books.roll.drop(candidate)
         self._books.counts.ignored += 1
         if len(self._ignored) < _MOST_IGNORED:
-            self._ignored.add(candidate.name)
+            self._ignored[candidate.name] = candidate.kind
 
     def _meet_unit(self, name: bytes, kind: Kind, status: os.stat_result, now: float) -> None:
         books = self._books
@@ -65,20 +71,19 @@ class Intake:
         if candidate is not None:
             self._meet_again(candidate, kind, status, now)
             return
-        if name in self._ignored:
+        if self._ignored.get(name) is kind:
             return
-        identity = identity_of(status)
         trouble = books.troubles.get(name)
         if trouble is not None and trouble.quarantined:
-            if trouble.moved_to is None and trouble.identity == identity:
+            if trouble.moved_to is None and trouble.identity == self._identity(name, kind, status):
                 return
             if trouble.moved_to is None:
                 books.forget_trouble(name)
             # What was moved away stays on record; this is another unit of the same name.
             trouble = None
-        if not books.move and books.ledger.mirrored(name, self._target) == identity:
+        if not books.move and books.ledger.mirrored(name, self._target) == self._identity(name, kind, status):
             return
-        candidate = Candidate(name, kind, identity, status.st_nlink, now)
+        candidate = Candidate(name, kind, identity_of(status), status.st_nlink, now)
         if trouble is not None:
             candidate.remember(trouble.attempts, trouble.retry_at, trouble.reason, trouble.since)
         books.counts.seen += 1
@@ -86,16 +91,31 @@ class Intake:
         books.directories.arrived(name, now)
         books.moved_on()
 
+    def _identity(self, name: bytes, kind: Kind, status: os.stat_result) -> Identity | None:
+        if kind is not Kind.TREE:
+            return identity_of(status)
+        try:
+            return tree_identity(status, manifest(self._books.root, name))
+        except OSError:
+            # It is changing under our eyes: not what it was.
+            return None
+
     def _meet_again(self, candidate: Candidate, kind: Kind, status: os.stat_result, now: float) -> None:
-        if candidate.travelling:
-            return
         identity = identity_of(status)
-        if identity != candidate.identity or kind is not candidate.kind:
+        if candidate.travelling:
+            candidate.again = True
+            if identity[:2] != candidate.identity[:2]:
+                self._replaced(candidate.name)
+            return
+        if kind is not candidate.kind or (kind is not Kind.TREE and identity != candidate.identity):
             candidate.identity = identity
             candidate.kind = kind
             candidate.observed = now
             self._books.directories.arrived(candidate.name, now)
             self._books.moved_on()
-        if candidate.look_at is not None and candidate.look_at > now:
+            # If it was ready, its lease was for what it is no more.
+            candidate.release()
+            self._books.roll.look(candidate, AT_ONCE)
+        elif candidate.look_at is not None and candidate.look_at > now:
             # An event came: the answer may be another one now.
             self._books.roll.look(candidate, AT_ONCE)

@@ -171,6 +171,19 @@ class Ledger:
         """A short random name that tells this ledger's stream from every other, at any target."""
         return str(self._db.execute("SELECT value FROM meta WHERE key = 'owner'").fetchone()[0])
 
+    @property
+    def completing(self) -> bool:
+        """Whether the completion file was delivered, and the stream is to end when nothing is left."""
+        return self._db.execute("SELECT 1 FROM meta WHERE key = 'completing'").fetchone() is not None
+
+    @completing.setter
+    def completing(self, value: bool) -> None:
+        with self._transaction():
+            if value:
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('completing', '1')")
+            else:
+                self._db.execute("DELETE FROM meta WHERE key = 'completing'")
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -275,7 +288,7 @@ class Ledger:
     def prune(self, before: float) -> None:
         """Given a time, forget finished deliveries that are older."""
         with self._transaction():
-            old = "SELECT id FROM batch WHERE handed_over IS NOT NULL AND confirmed < ? LIMIT 100"
+            old = "SELECT id FROM batch WHERE handed_over IS NOT NULL AND confirmed < ?"
             self._db.execute(f"DELETE FROM delivery WHERE batch IN ({old})", (before,))  # noqa: S608
             self._db.execute(f"DELETE FROM batch WHERE id IN ({old})", (before,))  # noqa: S608
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from dataclasses import replace
 
 from mistamover.config.settings import StreamSettings, TransferUnit
 from mistamover.model import Action, Reason, StreamState
@@ -47,6 +48,9 @@ _ONE_OFF_DIRECTORIES = 60.0
 #: Seconds between two prunings of the history.
 _PRUNE_EVERY = 3600.0
 
+#: Seconds that each step of the end may take when the network does not answer.
+_END_SECONDS = 2.0
+
 #: A wait is never longer, whatever the plans say.
 _LONGEST_WAIT = 3600.0
 
@@ -70,7 +74,7 @@ class Pipeline:
         target = settings.targets[0]
         self._books = Books(settings, ledger)
         self._route = Route(self._books, target, transport, lease_capacity=lease_capacity, wake=self.wake)
-        self._intake = Intake(self._books, target.name)
+        self._intake = Intake(self._books, target.name, self._route.replaced)
         required = frozenset(t.name for t in settings.targets if t.required)
         self._conclusion = Conclusion(self._books, required, self._intake.look_at)
         self._removal = MirrorRemoval(settings, target.name)
@@ -176,7 +180,11 @@ class Pipeline:
             facts = facts_of(candidate, None)
         if facts is None:
             self._books.withdraw(candidate)
+            self._intake.look_at(candidate.name, now)
             return
+        if not self._books.move:
+            delivered = self._books.ledger.mirrored(candidate.name, self._route.target.name)
+            facts = replace(facts, delivered=delivered)
         decision = decide(facts, self._books.rules, now)
         candidate.decision = decision
         if decision.action is Action.SEND:
@@ -187,6 +195,10 @@ class Pipeline:
             self._books.roll.look(candidate, decision.look_again)
         elif decision.action is Action.QUARANTINE:
             quarantine(self._books, candidate, decision.reasons[-1].text, self._route.target.name)
+        elif decision.action is Action.DONE:
+            # It was met because it might have changed; it has not.
+            self._books.roll.drop(candidate)
+            self._books.counts.seen -= 1
         else:
             self._intake.ignored(candidate)
 
@@ -233,8 +245,9 @@ class Pipeline:
         if not scanned or not self._route.idle or len(self._conclusion.rescue):
             return False
         empty = not len(self._books.roll) and not self._removal.due(self._arrivals.full_scans)
-        if empty and self._conclusion.completion_file_delivered:
+        if empty and self._settings.completion_file and self._books.ledger.completing:
             self.complete = True
+            self._books.ledger.completing = False
             return True
         if not self._one_off:
             return False
@@ -245,10 +258,10 @@ class Pipeline:
         self._route.give_back()
         if self._route.idle:
             return True
-        now = time.monotonic()
-        if now > limit - self._settings.stop_timeout / 3:
+        left = limit - time.monotonic()
+        if left < self._settings.stop_timeout / 3:
             self._route.give_up()
-        return now > limit
+        return left < 0
 
     def _directories_worth_waiting(self) -> bool:
         when = self._books.directories.next_time() if self._books.move else None
@@ -338,16 +351,26 @@ class Pipeline:
         """Close in the order that loses nothing: arrivals, what is under way, the connection, the last word."""
         self._arrivals.stop()
         self._route.give_up()
-        deadline = time.monotonic() + max(5.0, self._settings.stop_timeout)
-        while True:
-            for outcome in self._route.collect():
-                self._conclude(outcome)
-            if self._route.idle or time.monotonic() > deadline:
-                break
-            self._wait_for_wake(deadline - time.monotonic())
+        if not self._lanes_end(_END_SECONDS):
+            self._route.abort()
+            self._lanes_end(_END_SECONDS)
+        deadline = time.monotonic() + _END_SECONDS
         while len(self._conclusion.rescue) and time.monotonic() < deadline:
             self._conclusion.look_after_orphans()
             self._wait_for_wake(rescue.LOOK)
         self._route.give_back()
-        self._route.close(finished=not len(self._books.roll), timeout=max(5.0, self._settings.stop_timeout))
+        self._route.close(finished=not len(self._books.roll), timeout=_END_SECONDS)
         self._show(final=True)
+
+    def _lanes_end(self, seconds: float) -> bool:
+        """Given a limit, wait for what is under way, and conclude it; return whether all of it has ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for outcome in self._route.collect():
+                self._conclude(outcome)
+            if self._route.idle:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait_for_wake(left)

@@ -92,14 +92,19 @@ def note_name(destination: bytes) -> bytes:
 
 
 def _free_name(wanted: bytes) -> bytes:
-    if not os.path.lexists(wanted):
+    if _is_free(wanted):
         return wanted
     above, _, last = wanted.rpartition(b"/")
     for number in range(1, 100_000):
         candidate = above + b"/" + last[:245] + b".%d" % number
-        if not os.path.lexists(candidate):
+        if _is_free(candidate):
             return candidate
     raise FileExistsError(errno.EEXIST, "the quarantine directory holds too many of this name", display(wanted))
+
+
+def _is_free(path: bytes) -> bool:
+    """Whether neither the name nor that of its note is taken: a note must not replace somebody's file."""
+    return not os.path.lexists(path) and not os.path.lexists(note_name(path))
 
 
 def _move(source: bytes, destination: bytes) -> None:

@@ -22,6 +22,7 @@ class Candidate:
     """One unit on the roll; changed in place by the stream's own thread only."""
 
     __slots__ = (
+        "again",
         "attempts",
         "churn",
         "decision",
@@ -48,6 +49,8 @@ class Candidate:
         self.first_seen = now
         self.observed = now
         """Since when it has been seen with this identity."""
+        self.again = False
+        """Whether something was heard of it while it travelled."""
         self.attempts = 0
         self.retry_at = 0.0
         self.failure = ""

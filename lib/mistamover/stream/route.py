@@ -193,6 +193,15 @@ class Route:
         for guard in self._guards.values():
             guard.give_up()
 
+    def replaced(self, name: bytes) -> None:
+        """Given a name under way that belongs to another file now, end the attempt unless the right one was read."""
+        for guard in self._guards.values():
+            guard.replaced(name)
+
+    def abort(self) -> None:
+        """Cut the connection: whatever lanes wait for ends now."""
+        self._transport.abort()
+
     def hurry(self) -> None:
         """Try a target that failed or was suspended again at once."""
         self.circuit.hurry(time.time())
@@ -203,11 +212,13 @@ class Route:
 
         The connection is closed by a lane, while all lanes live: a process ends with the thread that started it.
         """
+        deadline = time.monotonic() + timeout
         if self._lanes and self.idle:
             self._lanes[0].give(Errand(close=True, finished=finished))
         for lane in self._lanes:
-            if not lane.stop(timeout):
-                logger.warning("lane %s did not end within %g s", lane.name, timeout)
+            if not lane.stop(max(0.0, deadline - time.monotonic())):
+                logger.warning("lane %s did not end within %g s: cutting the connection", lane.name, timeout)
+                self.abort()
         for guard in self._guards.values():
             guard.close()
         self._guards.clear()
@@ -234,16 +245,34 @@ class Route:
         size = 0
         while queue and len(chosen) < most and size < BATCH_BYTES:
             candidate = queue.popleft()
-            candidate.travelling = True
-            handles.update(candidate.handles)
-            candidate.handles = {}
-            size += candidate.size()
-            chosen.append(candidate)
+            if not self._is_ready(candidate):
+                continue
+            for each in (candidate, *self._linked(queue, candidate)):
+                each.travelling = True
+                handles.update(each.handles)
+                each.handles = {}
+                size += each.size()
+                chosen.append(each)
+        if not chosen:
+            return
         self._batches += 1
         guard = LeaseGuard(handles)
         self._guards[self._batches] = guard
         batch = Batch(number=self._batches, units=tuple(c.unit() for c in chosen), size=size)
         lane.give(Errand(batch=batch, guard=guard))
+
+    def _is_ready(self, candidate: Candidate) -> bool:
+        """Whether a unit in a queue is still what was judged: it may have changed, or be gone, or be sent already."""
+        known = self._books.roll.get(candidate.name) is candidate
+        return known and candidate.look_at is None and not candidate.travelling
+
+    def _linked(self, queue: deque[Candidate], candidate: Candidate) -> list[Candidate]:
+        """The other names of a file that are ready as well: only in one batch do they stay links of one file."""
+        if candidate.links < 2 or candidate.kind is not Kind.FILE:
+            return []
+        inode = candidate.identity[:2]
+        others = [each for each in queue if each.identity[:2] == inode and self._is_ready(each)]
+        return list({each.name: each for each in others}.values())
 
     def _learn(self, outcome: Outcome) -> None:
         """See from an outcome how the target is, before anything more is sent there."""

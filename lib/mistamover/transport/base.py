@@ -64,5 +64,8 @@ class Transport(Protocol):
     def probe(self) -> None:
         """Write, flush, rename and remove a small file at the target; raise if any of it fails."""
 
+    def abort(self) -> None:
+        """Cut the connection at once, from any thread: calls under way fail with LinkError or return failures."""
+
     def close(self, *, finished: bool) -> None:
         """End the connection. `finished`: nothing is half sent, so nothing of ours need stay at the target."""

@@ -51,7 +51,8 @@ class RsyncRun:
         """Given the names to send, run to the end; `lines`, `stderr` and `status` hold the outcome."""
         self._used = True
         try:
-            self._converse(b"\0".join(names) + b"\0", guard)
+            # rsync takes a line that begins with # or ; for a comment, and any leading slash off a name.
+            self._converse(b"".join(b"/" + name + b"\0" for name in names), guard)
             self.status = self._process.wait()
         finally:
             self.end()

@@ -129,7 +129,7 @@ class RsyncSsh:
     def _arguments(self, *extra: str) -> list[str]:
         settings = self._target.ssh
         argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
-        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300"]
+        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
         if settings.bandwidth_limit:
             argv.append(f"--bwlimit={settings.bandwidth_limit}")
         return [*argv, *extra, "-e", self._ssh.remote_shell()]
@@ -190,7 +190,7 @@ class RsyncSsh:
         by_inode = {
             unit.identity[:2]: lines[unit.name].digest
             for unit in units
-            if unit.links > 1 and unit.name in lines and lines[unit.name].digest
+            if unit.name in lines and lines[unit.name].digest
         }
         verdicts: list[Verdict] = []
         for unit in units:
@@ -252,7 +252,10 @@ class RsyncSsh:
         staged = os.fsencode(f"{staging}/") + unit.name
         if self._keep_extra and not self._sftp.exists(staged) and self._sftp.exists(unit.name):
             # What is there already stays: the new content is laid over links to the old, and both appear at once.
-            self._ssh.link_tree(unit.name, staged)
+            # Under another name first: a merge that was broken off must not look like a whole one.
+            merging = os.fsencode(f"{self._place}/{self._ssh.session}/merge-{os.urandom(6).hex()}")
+            self._ssh.link_tree(unit.name, merging)
+            self._sftp.rename(merging, staged)
         argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
         run = self._start(argv, f"{self._ssh.directory}/{staging}")
         run.send([part.name for part in [top, *parts]], guard)
@@ -281,6 +284,10 @@ class RsyncSsh:
         self._ssh.look()
         self._sftp.probe(f"{self._place}/{self._ssh.session}/probe", f"{self._place}/{self._ssh.session}/probed")
         self._ssh.flush()
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
+        self._ssh.abort()
 
     def close(self, *, finished: bool) -> None:
         """See `Transport.close`."""

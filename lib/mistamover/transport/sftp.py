@@ -65,6 +65,11 @@ class Sftp:
             client.posix_rename(self._path(staging), self._path(_aside(session)))
         self._ssh.sweep()
 
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Given two paths, rename the first to the second."""
+        with self._session() as client:
+            client.posix_rename(self._path(old), self._path(new))
+
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
         """Given names, content before its directory, remove what can be removed; return those that are gone now."""
         gone = []

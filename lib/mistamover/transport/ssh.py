@@ -254,6 +254,12 @@ class SshConnection:
                 )
             return rest
 
+    def abort(self) -> None:
+        """Kill the connection, without waiting for whoever uses it."""
+        for process in (self._control, self._master):
+            if process is not None:
+                process.kill()
+
     def close(self, *, finished: bool) -> None:
         """End the connection and all that runs over it; with `finished`, leave nothing of ours at the target."""
         with self._lock:

@@ -28,6 +28,8 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify_c import InotifyConstants, Mask
 
 #: What can make a unit ready.  A link or a hard link is only ever *created*; everything else is closed or moved.
 _ARRIVALS: list[type[FileSystemEvent]] = [
@@ -69,6 +71,9 @@ class Events(FileSystemEventHandler):
         self._names: set[bytes] = set()
         self._lost = False
         self._observer = Observer()
+        if changes:
+            # watchdog 7.1 reports attribute changes, but does not ask the kernel for them (its own mask forgets them).
+            self._observer._emitter_class = _AttributeEmitter
         self._overflow = _OverflowHandler(self.lose)
 
     def start(self) -> None:
@@ -122,6 +127,13 @@ class Events(FileSystemEventHandler):
                 self._lost = True
         if first:
             self._wake()
+
+
+class _AttributeEmitter(InotifyEmitter):
+    """Asks for attribute changes as well."""
+
+    def get_event_mask_from_filter(self) -> Mask:
+        return Mask(super().get_event_mask_from_filter() | InotifyConstants.IN_ATTRIB)
 
 
 class _OverflowHandler(logging.Handler):

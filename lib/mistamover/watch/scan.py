@@ -7,12 +7,12 @@ them, and no faster.  Links are reported, never followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from mistamover.files.identity import identity_of, kind_of
 from mistamover.files.names import MARK
-from mistamover.model import Kind, TreeEntry
+from mistamover.model import Identity, Kind, TreeEntry
 
 
 class Sighting(NamedTuple):
@@ -91,6 +91,20 @@ def manifest(root: bytes, name: bytes, *, limit: int = 0) -> tuple[TreeEntry, ..
         if limit and len(entries) > limit:
             break
     return tuple(entries)
+
+
+def tree_identity(status: os.stat_result, entries: Iterable[TreeEntry]) -> Identity:
+    """Given the lstat of a directory unit and its manifest, return an identity that changes with anything below it.
+
+    Whatever is added, removed, renamed or changed gives some entry, or the directory that holds it, a newer ctime.
+    """
+    top = identity_of(status)
+    size, mtime, ctime = 0, top.mtime_ns, top.ctime_ns
+    for entry in entries:
+        size += entry.identity.size if entry.kind is Kind.FILE else 0
+        mtime = max(mtime, entry.identity.mtime_ns)
+        ctime = max(ctime, entry.identity.ctime_ns)
+    return Identity(top.dev, top.ino, size, mtime, ctime)
 
 
 class _Level:

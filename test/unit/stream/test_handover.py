@@ -154,9 +154,6 @@ def test_all_names_of_one_inode_go(scratch: Path) -> None:
     assert [path.name for path in scratch.iterdir()] == ["kept elsewhere"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: after a restart each name is removed alone: the second is kept and recorded twice"
-)
 def test_all_names_of_one_inode_go_after_a_restart(scratch: Path) -> None:
     file(scratch, "a")
     os.link(scratch / "a", scratch / "b")
@@ -218,9 +215,6 @@ def test_tree_half_removed_goes_after_a_restart(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: a directory that the predecessor has removed already is taken for an error"
-)
 def test_tree_with_directories_removed_goes_after_a_restart(scratch: Path) -> None:
     sent = tree(scratch)
     for name in ("a", "link", "s/b", "s/t/c"):

@@ -116,7 +116,6 @@ def test_prune_keeps_what_is_open_or_young(ledger: Ledger) -> None:
     assert {d.name for d in ledger.history()} == {b"young", b"open"}
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: one call forgets 100 batches, and the pipeline calls it once an hour")
 def test_prune_forgets_all_that_is_old(ledger: Ledger) -> None:
     for number in range(250):
         ledger.handed_over(confirm(ledger, unit(b"f%d" % number), now=1.0), 2.0, {})
