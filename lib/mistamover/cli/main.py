@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mistamover import __version__
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
@@ -86,8 +85,3 @@ def _parser(*, with_commands: bool) -> argparse.ArgumentParser:
 def _help_of(name: str) -> str:
     help_line: str = importlib.import_module(f"mistamover.cli.{name}").HELP
     return help_line
-
-
-def version() -> str:
-    """Return what --version prints."""
-    return f"mistamover {__version__}"

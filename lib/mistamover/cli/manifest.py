@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from mistamover.cli.common import plural, printable, reading
-from mistamover.cli.history import Selection, select
+from mistamover.cli.selection import Selection, select
 from mistamover.config.settings import StreamSettings, TransferMode, TransferUnit
 from mistamover.errors import UsageError
 from mistamover.model import Kind

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from mistamover import __version__
 from mistamover.config.settings import Settings
 from mistamover.errors import MistamoverError, UsageError
 
@@ -34,9 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Given the parsed command line, run the agent to its end; return the exit status. Raise MistamoverError."""
     if arguments.version:
-        from mistamover.cli.main import version
-
-        print(version())
+        print(f"mistamover {__version__}")
         return 0
     settings = _settings(arguments)
     for warning in settings.warnings:

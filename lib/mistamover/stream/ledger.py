@@ -11,126 +11,25 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from mistamover.errors import LedgerError
-from mistamover.model import Confirmed, FaultClass, Identity, Kind, TreeEntry, Unit
-
-_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE batch (
-    id INTEGER PRIMARY KEY,
-    target TEXT NOT NULL,
-    lane TEXT NOT NULL,
-    algorithm TEXT NOT NULL,
-    started REAL NOT NULL,
-    confirmed REAL NOT NULL,
-    handed_over REAL
-);
-CREATE INDEX batch_open ON batch (id) WHERE handed_over IS NULL;
-CREATE TABLE delivery (
-    id INTEGER PRIMARY KEY,
-    batch INTEGER NOT NULL,
-    name BLOB NOT NULL,
-    kind TEXT NOT NULL,
-    dev INTEGER NOT NULL,
-    ino INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    digest TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    first_seen REAL NOT NULL,
-    part INTEGER NOT NULL,
-    kept TEXT
-);
-CREATE INDEX delivery_batch ON delivery (batch);
-CREATE TABLE trouble (
-    name BLOB NOT NULL,
-    target TEXT NOT NULL,
-    quarantined INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    fault TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    since REAL NOT NULL,
-    retry_at REAL NOT NULL,
-    dev INTEGER, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
-    moved_to BLOB,
-    PRIMARY KEY (name, target)
-) WITHOUT ROWID;
-CREATE TABLE mirrored (
-    name BLOB NOT NULL,
-    target TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    dev INTEGER NOT NULL,
-    ino INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    PRIMARY KEY (name, target)
-) WITHOUT ROWID;
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-_HISTORY = (
-    "SELECT d.id, d.name, d.kind, d.dev, d.ino, d.size, d.mtime_ns, d.ctime_ns, b.target, b.lane, b.algorithm,"
-    " d.digest, d.attempts, d.first_seen, b.started, b.confirmed, b.handed_over, d.kept"
-    " FROM delivery d JOIN batch b ON b.id = d.batch"
+from mistamover.model import Confirmed, FaultClass, Identity, Kind
+from mistamover.stream.records import (
+    HISTORY,
+    SCHEMA,
+    VERSION,
+    Delivery,
+    Totals,
+    Trouble,
+    delivery_of,
+    restored,
+    row_of,
+    with_parts,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One line of the history."""
-
-    id: int
-    name: bytes
-    kind: Kind
-    identity: Identity
-    target: str
-    lane: str
-    algorithm: str
-    digest: str
-    attempts: int
-    first_seen: float
-    started: float
-    confirmed: float
-    handed_over: float | None
-    """When the source was removed, or decided to be kept; None while that is to be done."""
-    kept: str | None
-    """Why the source was kept, where that is worth saying."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """What the ledger remembers about a unit that could not be delivered."""
-
-    name: bytes
-    target: str
-    quarantined: bool
-    attempts: int
-    fault: FaultClass
-    reason: str
-    since: float
-    retry_at: float
-    identity: Identity | None
-    moved_to: bytes | None = None
-    """Absolute path in the quarantine directory, when it was moved there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Sums over the whole history that is kept."""
-
-    files: int
-    size: int
-    quarantined: int
-    last: float | None
-    """When the last delivery was confirmed."""
+__all__ = ["Delivery", "Ledger", "Totals", "Trouble"]
 
 
 class Ledger:
@@ -157,13 +56,13 @@ class Ledger:
             raise LedgerError(f"{self._path}: this filesystem cannot hold a ledger (journal mode {mode}, not wal)")
         self._db.execute("PRAGMA synchronous = FULL")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise LedgerError(f"{self._path}: written by a newer MiStaMover (version {version}, not {_VERSION})")
+        if version > VERSION:
+            raise LedgerError(f"{self._path}: written by a newer MiStaMover (version {version}, not {VERSION})")
         if version == 0:
             with self._transaction():
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
                 self._db.execute("INSERT INTO meta VALUES ('owner', ?)", (os.urandom(4).hex(),))
 
     @property
@@ -234,7 +133,7 @@ class Ledger:
             self._db.executemany(
                 "INSERT INTO delivery (batch, name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts,"
                 " first_seen, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (_row(batch, c, part) for whole in confirmed for part, c in _with_parts(whole)),
+                (row_of(batch, c, part) for whole in confirmed for part, c in with_parts(whole)),
             )
             if mirror:
                 self._db.executemany(
@@ -262,18 +161,18 @@ class Ledger:
                 " FROM delivery WHERE batch = ? ORDER BY id",
                 (batch,),
             )
-            yield batch, target, _restored(rows)
+            yield batch, target, restored(rows)
 
     def history(self, *, since: float | None = None) -> Iterator[Delivery]:
         """Given a time, yield what was delivered from then on, the newest first; without it, everything."""
         condition, values = ("WHERE b.confirmed >= ?", (since,)) if since is not None else ("", ())
-        for row in self._db.execute(f"{_HISTORY} {condition} ORDER BY d.id DESC", values):
-            yield _delivery(row)
+        for row in self._db.execute(f"{HISTORY} {condition} ORDER BY d.id DESC", values):
+            yield delivery_of(row)
 
     def deliveries_of(self, name: bytes) -> list[Delivery]:
         """Given a unit's name, return its deliveries, the newest first."""
-        query = f"{_HISTORY} WHERE d.name = ? ORDER BY d.id DESC LIMIT 100"
-        return [_delivery(row) for row in self._db.execute(query, (name,))]
+        query = f"{HISTORY} WHERE d.name = ? ORDER BY d.id DESC LIMIT 100"
+        return [delivery_of(row) for row in self._db.execute(query, (name,))]
 
     def totals(self) -> Totals:
         """Return the sums over the history that is kept."""
@@ -363,61 +262,6 @@ class Ledger:
             self._db.executemany(
                 "DELETE FROM mirrored WHERE name = ? AND target = ?", ((name, target) for name in names)
             )
-
-
-def _with_parts(whole: Confirmed) -> Iterator[tuple[bool, Confirmed]]:
-    yield False, whole
-    for part in whole.parts:
-        yield True, part
-
-
-def _row(batch: int, confirmed: Confirmed, part: bool) -> tuple[object, ...]:
-    unit = confirmed.unit
-    return (
-        batch,
-        unit.name,
-        unit.kind.value,
-        *unit.identity,
-        confirmed.digest,
-        unit.attempts,
-        unit.first_seen,
-        part,
-    )
-
-
-def _restored(rows: Iterable[tuple[Any, ...]]) -> list[Confirmed]:
-    """Given rows in the order in which they were written, return units; parts follow their directory unit."""
-    units: list[Confirmed] = []
-    for name, kind, *numbers, digest, attempts, first_seen, part in rows:
-        unit = Unit(name=name, kind=Kind(kind), identity=Identity(*numbers), attempts=attempts, first_seen=first_seen)
-        if not part:
-            units.append(Confirmed(unit=unit, digest=digest))
-            continue
-        whole = units[-1].unit
-        entry = TreeEntry(name=name[len(whole.name) + 1 :], kind=unit.kind, identity=unit.identity)
-        units[-1] = replace(units[-1], unit=replace(whole, manifest=(*whole.manifest, entry)))
-    return units
-
-
-def _delivery(row: tuple[Any, ...]) -> Delivery:
-    number, name, kind, dev, ino, size, mtime, ctime, *rest = row
-    target, lane, algorithm, digest, attempts, seen, started, confirmed, handed_over, kept = rest
-    return Delivery(
-        id=number,
-        name=name,
-        kind=Kind(kind),
-        identity=Identity(dev, ino, size, mtime, ctime),
-        target=target,
-        lane=lane,
-        algorithm=algorithm,
-        digest=digest,
-        attempts=attempts,
-        first_seen=seen,
-        started=started,
-        confirmed=confirmed,
-        handed_over=handed_over,
-        kept=kept,
-    )
 
 
 def _quoted(path: Path) -> str:

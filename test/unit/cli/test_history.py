@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mistamover.cli import history, manifest
+from mistamover.cli import history, manifest, selection
 from mistamover.errors import UsageError
 from mistamover.model import Kind
 from unit.cli.conftest import AskedSite, confirmed, deliver
@@ -93,7 +93,7 @@ def test_a_record_holds_everything(site: AskedSite, capsys: pytest.CaptureFixtur
         "handed_over": 1_000_011.0,
         "kept": "changed",
     }
-    assert history.moment(at, 0.0) == 1_000_010.0
+    assert selection.moment(at, 0.0) == 1_000_010.0
 
 
 def test_names_are_matched_whole_and_as_text(site: AskedSite, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,13 +149,13 @@ def test_the_table_is_for_people(site: AskedSite, capsys: pytest.CaptureFixture[
     ],
 )
 def test_moments_are_written_as_people_do(text: str, expected: float) -> None:
-    assert history.moment(text, 1e9) == expected
+    assert selection.moment(text, 1e9) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "5", "-2h", "9999999999d"])
 def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     with pytest.raises(UsageError, match="write 2026-11-22"):
-        history.moment(text, 1e9)
+        selection.moment(text, 1e9)
 
 
 def test_since_and_limit_choose(site: AskedSite, capsys: pytest.CaptureFixture[str]) -> None:
