@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 
-NEEDED = ("configobj", "daemon", "paramiko", "psutil", "setproctitle", "watchdog", "xxhash")
+NEEDED = ("configobj", "daemon", "paramiko", "psutil", "setproctitle", "watchdog")
 
 top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 venv = os.environ.get("MISTAMOVER_VENV") or os.path.join(top, ".venv")

@@ -64,7 +64,7 @@ def report(settings: Settings, failed: Collection[str], started: float, out: Tex
             print(f"{stream.name}: not run ({stream.status.value if stream.targets else 'no transfer'})", file=out)
             continue
         snapshot = snapshots.read(stream.state_dir)
-        if snapshot is None or snapshot.since < started - 1:
+        if snapshot is None or snapshot.since < started:
             print(f"{stream.name}: did not run; see dtc_{stream.name}.log in {settings.log.directory}", file=problems)
             everything = False
             continue

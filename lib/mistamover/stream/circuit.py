@@ -54,5 +54,6 @@ class Circuit:
         return not self.closed and now >= self.retry_at
 
     def hurry(self, now: float) -> None:
-        """Given the time, let the next probe go at once: the operator asked for it."""
+        """Given the time, let the next probe go at once, and the pauses begin anew: the operator asked for it."""
         self.retry_at = min(self.retry_at, now)
+        self.failures = min(self.failures, 1)

@@ -247,6 +247,7 @@ class Route:
             candidate = queue.popleft()
             if not self._is_ready(candidate):
                 continue
+            candidate.travelling = True
             for each in (candidate, *self._linked(queue, candidate)):
                 each.travelling = True
                 handles.update(each.handles)
