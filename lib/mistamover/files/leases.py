@@ -60,6 +60,11 @@ def held(handle: int) -> bool:
     return fcntl.fcntl(handle, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
+def release(handle: int) -> None:
+    """Given a descriptor on which a lease was taken, let writers in; the descriptor stays open."""
+    fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
 def probe(name: bytes, *, dir_fd: int | None = None) -> Writers:
     """Given a regular file, return the kernel's answer and hold nothing. Raise OSError if it cannot be opened."""
     handle, writers = take(name, dir_fd=dir_fd)

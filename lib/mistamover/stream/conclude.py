@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mistamover.config.settings import TargetSettings
+from mistamover.files.closer import Closer
 from mistamover.files.names import display
 from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit
 from mistamover.stream import handover
@@ -39,6 +40,7 @@ class Conclusion:
         self._completion = handover.Completion(required)
         self._look_at = look_at
         self.rescue = Rescue(books.root)
+        self.closer = Closer()
 
     def recover(self) -> None:
         """Finish what a predecessor confirmed and recorded but did not hand over."""
@@ -63,7 +65,7 @@ class Conclusion:
             if confirmed:
                 self._hand_over(outcome, confirmed, guard, target)
         finally:
-            guard.close()
+            guard.close(self.closer)
         failures = [v for v in outcome.verdicts if isinstance(v, Failed)]
         if not outcome.verdicts:
             fault = outcome.fault or FaultClass.ABANDONED

@@ -359,6 +359,7 @@ class Pipeline:
             self._conclusion.look_after_orphans()
             self._wait_for_wake(rescue.LOOK)
         self._route.give_back()
+        self._conclusion.closer.stop()
         self._route.close(finished=not len(self._books.roll), timeout=_END_SECONDS)
         self._show(final=True)
 

@@ -14,6 +14,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from mistamover.files import leases
 from mistamover.files.names import MARK, display
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Rescue:
         """Given an orphan, let its writer in, and keep the file until it is closed."""
         status = os.fstat(orphan.handle)
         self._orphans.append((orphan, status.st_size, status.st_mtime_ns))
-        fcntl.fcntl(orphan.handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        leases.release(orphan.handle)
         logger.warning("%s: opened for writing in the moment of its removal: watching it", display(orphan.name))
 
     def look(self) -> list[bytes]:

@@ -60,9 +60,9 @@ class Route:
         self._books = books
         self._transport = transport
         self._wake = wake
-        # What travels on two lanes and what is ready hold leases at the same time.
-        self._batch_files = max(1, min(BATCH_FILES, lease_capacity // 4))
-        self._limit = max(1, min(READY, lease_capacity // 2))
+        # Descriptors are held by what is ready, by what travels on two lanes, and by two batches that are being closed.
+        self._batch_files = max(1, min(BATCH_FILES, lease_capacity // 6))
+        self._limit = max(1, min(READY, lease_capacity // 3))
         self._bulk: deque[Candidate] = deque()
         self._huge: deque[Candidate] = deque()
         self._lanes: list[Lane] = []
