@@ -95,17 +95,17 @@ def _decided(found: Answer, status: os.stat_result, ledger: Ledger | None) -> An
     holds = holds_of(stream, found.snapshot, served=found.served)
     rules = Rules.of(stream)
     candidate = Candidate(place.unit, kind, identity_of(status), status.st_nlink, found.now)
+    # When the process last heard of it is not published: the longest pause is what can be promised.
+    candidate.heard_at = 0.0
     trouble = found.trouble
-    if trouble is not None and trouble.quarantined and trouble.identity != candidate.identity:
-        # Another file of that name: what was noted about the one before is forgotten when this one is met.
-        trouble = None
     if trouble is not None and not trouble.quarantined:
         candidate.attempts, candidate.retry_at = trouble.attempts, trouble.retry_at
         candidate.failure, candidate.first_seen = trouble.reason, trouble.since
     facts, remarks = _facts(candidate, stream, rules, found.now, status)
     if facts is None:
         return found
-    if trouble is not None and trouble.quarantined:
+    if trouble is not None and trouble.quarantined and trouble.identity == facts.identity:
+        # Another file of that name is another matter.
         facts = replace(facts, quarantined=trouble.reason)
     if ledger is not None and stream.mode is TransferMode.MIRROR and stream.targets:
         facts = replace(facts, delivered=ledger.mirrored(place.unit, stream.targets[0].name))

@@ -16,8 +16,10 @@ from mistamover.config.settings import DotFiles, LinkPolicy, StreamSettings, Tra
 from mistamover.files.names import base, is_ours, looks_like_rsync_temporary
 from mistamover.model import Action, Decision, FaultClass, Identity, Kind, Reason, Writers
 
-#: Seconds between two looks at a file that a process holds open: its close is an event, this is for lost ones.
-_OPEN_RECHECK = 5.0
+#: Seconds between two looks at a file that a process holds open.  Its close is an event, but the kernel sends that a
+#: moment before it lets go of the file (__fput in fs/file_table.c): the first looks follow at once, later ones rarely.
+_OPEN_RECHECK_FIRST = 0.002
+_OPEN_RECHECK_LAST = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Facts:
     writers: Writers
     unchanged_since: float
     """Since when it is known to be as it is: first seen so, or its own last change, whichever is later."""
+    heard_at: float = 0.0
+    """When an event or a scan last told of it."""
     attempts: int = 0
     retry_at: float = 0.0
     last_failure: str = ""
@@ -146,7 +150,8 @@ def _when(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Deci
         return _wait([*reasons, Reason(code="retry", text=f"tried again later: {text}")], facts.retry_at)
     if facts.writers is Writers.SOME:
         reasons.append(Reason(code="open", text="a process has it open for writing"))
-        return _wait(reasons, now + _OPEN_RECHECK)
+        pause = min(_OPEN_RECHECK_LAST, max(_OPEN_RECHECK_FIRST, now - facts.heard_at))
+        return _wait(reasons, now + pause)
     quiet = max(rules.minimum_age, _needed_quiet(facts, rules))
     if now - facts.unchanged_since < quiet:
         text = f"changed {max(0.0, now - facts.unchanged_since):.1f} s ago; it must be unchanged for {quiet:g} s"

@@ -102,6 +102,7 @@ class Intake:
 
     def _meet_again(self, candidate: Candidate, kind: Kind, status: os.stat_result, now: float) -> None:
         identity = identity_of(status)
+        candidate.heard_at = now
         if candidate.travelling:
             candidate.again = True
             if identity[:2] != candidate.identity[:2]:

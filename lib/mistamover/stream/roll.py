@@ -29,6 +29,7 @@ class Candidate:
         "failure",
         "first_seen",
         "handles",
+        "heard_at",
         "identity",
         "kind",
         "links",
@@ -49,6 +50,8 @@ class Candidate:
         self.first_seen = now
         self.observed = now
         """Since when it has been seen with this identity."""
+        self.heard_at = now
+        """When an event or a scan last told of it."""
         self.again = False
         """Whether something was heard of it while it travelled."""
         self.attempts = 0

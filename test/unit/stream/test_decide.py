@@ -209,3 +209,12 @@ def test_waiting_ends(facts: Facts, rules: Rules, now: float) -> None:
         assert decision.look_again >= now
         now = decision.look_again + 1e-3
     raise AssertionError("it waits and waits")
+
+
+@pytest.mark.parametrize(("heard", "pause"), [(0.0, 0.002), (0.1, 0.1), (3600.0, 5.0)])
+def test_an_open_file_is_looked_at_again_at_once_and_then_ever_more_rarely(heard: float, pause: float) -> None:
+    # The kernel reports the close a moment before it lets go of the file: the first refusal may be that moment.
+    facts = replace(FACTS, writers=Writers.SOME, heard_at=NOW - heard)
+    look_again = decide(facts, RULES, NOW).look_again
+    assert look_again is not None
+    assert look_again == pytest.approx(NOW + pause, abs=1e-4)
