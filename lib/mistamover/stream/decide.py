@@ -21,6 +21,10 @@ from mistamover.model import Action, Decision, FaultClass, Identity, Kind, Reaso
 _OPEN_RECHECK_FIRST = 0.002
 _OPEN_RECHECK_LAST = 5.0
 
+#: Seconds that an empty file must have been as it is.  A new file has a name a moment before the kernel counts its
+#: creator as a writer (do_dentry_open in fs/open.c): in that moment it looks like an empty file that nobody writes.
+_EMPTY_QUIET = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -173,6 +177,8 @@ def _needed_quiet(facts: Facts, rules: Rules) -> float:
         return rules.empty_directory_age if rules.mode is TransferMode.MOVE else 0.0
     if facts.kind is Kind.FILE and facts.writers is Writers.UNKNOWN:
         return rules.settle_time
+    if facts.kind is Kind.FILE and not facts.identity.size:
+        return _EMPTY_QUIET
     return 0.0
 
 

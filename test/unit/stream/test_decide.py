@@ -218,3 +218,17 @@ def test_an_open_file_is_looked_at_again_at_once_and_then_ever_more_rarely(heard
     look_again = decide(facts, RULES, NOW).look_again
     assert look_again is not None
     assert look_again == pytest.approx(NOW + pause, abs=1e-4)
+
+
+def test_an_empty_file_is_given_the_time_to_be_opened_by_its_creator() -> None:
+    # A new file has a name a moment before its creator counts as a writer.
+    empty = replace(FACTS, identity=replace_size(FACTS, 0), writers=Writers.NONE, unchanged_since=NOW - 0.1)
+    decision = decide(empty, RULES, NOW)
+    assert (decision.action, decision.reasons[-1].code) == (Action.WAIT, "settle")
+    assert decision.look_again == pytest.approx(NOW + 0.4)
+    assert decide(replace(empty, unchanged_since=NOW - 0.6), RULES, NOW).action is Action.SEND
+    assert decide(replace(empty, identity=replace_size(FACTS, 1)), RULES, NOW).action is Action.SEND
+
+
+def replace_size(facts: Facts, size: int) -> Identity:
+    return facts.identity._replace(size=size)
