@@ -25,6 +25,10 @@ _OPEN_RECHECK_LAST = 5.0
 #: creator as a writer (do_dentry_open in fs/open.c): in that moment it looks like an empty file that nobody writes.
 _EMPTY_QUIET = 0.5
 
+#: Seconds that a file with several names must have had them: names that are made one after the other travel together,
+#: and are names of one file at the target as well.
+_LINKED_QUIET = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -79,6 +83,8 @@ class Facts:
     writers: Writers
     unchanged_since: float
     """Since when it is known to be as it is: first seen so, or its own last change, whichever is later."""
+    links: int = 1
+    """How many names the file has."""
     heard_at: float = 0.0
     """When an event or a scan last told of it."""
     attempts: int = 0
@@ -179,6 +185,8 @@ def _needed_quiet(facts: Facts, rules: Rules) -> float:
         return rules.settle_time
     if facts.kind is Kind.FILE and not facts.identity.size:
         return _EMPTY_QUIET
+    if facts.kind is Kind.FILE and facts.links > 1:
+        return _LINKED_QUIET
     return 0.0
 
 

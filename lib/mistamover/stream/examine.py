@@ -49,6 +49,7 @@ def facts_of(
         identity=candidate.identity,
         writers=writers,
         unchanged_since=candidate.observed if unchanged_since is None else unchanged_since,
+        links=candidate.links,
         heard_at=candidate.heard_at,
         attempts=candidate.attempts,
         retry_at=candidate.retry_at,

@@ -232,3 +232,10 @@ def test_an_empty_file_is_given_the_time_to_be_opened_by_its_creator() -> None:
 
 def replace_size(facts: Facts, size: int) -> Identity:
     return facts.identity._replace(size=size)
+
+
+def test_a_file_with_several_names_waits_for_all_of_them() -> None:
+    linked = replace(FACTS, links=2, writers=Writers.NONE, unchanged_since=NOW - 0.1)
+    assert decide(linked, RULES, NOW).look_again == pytest.approx(NOW + 0.4)
+    assert decide(replace(linked, unchanged_since=NOW - 0.6), RULES, NOW).action is Action.SEND
+    assert decide(replace(linked, links=1), RULES, NOW).action is Action.SEND
