@@ -51,8 +51,7 @@ class Conclusion:
             logger.info("batch %d of an earlier run: %d units handed over", batch, len(done))
             for item in confirmed:
                 self._books.directories.left(item.unit.name, time.time())
-            if any(item.unit.name == os.fsencode(self._books.settings.completion_file or "") for item in confirmed):
-                self._books.ledger.completing = True
+            self._look_for_completion(confirmed)
             self._note_stuck(done, {item.unit.name: item.unit for item in confirmed}, target)
 
     def conclude(self, outcome: Outcome, guard: LeaseGuard, target: TargetSettings) -> None:
@@ -86,6 +85,7 @@ class Conclusion:
             now=now,
             mirror=not books.move,
         )
+        self._look_for_completion(confirmed)
         done: list[handover.HandedOver] = []
         if books.move:
             complete = self._completion.confirmed(target.name, confirmed)
@@ -111,6 +111,12 @@ class Conclusion:
         for name in self.rescue.look():
             self._look_at(name, time.time())
 
+    def _look_for_completion(self, confirmed: Sequence[Confirmed]) -> None:
+        """Note durably, before it is removed, that the completion file was delivered."""
+        name = self._books.settings.completion_file
+        if name and any(item.unit.name == os.fsencode(name) for item in confirmed):
+            self._books.ledger.completing = True
+
     def _note_stuck(self, done: Sequence[handover.HandedOver], units: dict[bytes, Unit], target: str) -> None:
         """Remember what was delivered but cannot be removed: it is not sent again as it is, and a person must help."""
         stuck = [item for item in done if item.stuck]
@@ -124,7 +130,6 @@ class Conclusion:
         """Take what was delivered off the roll; return the names that were heard of while they travelled."""
         books = self._books
         again = set()
-        completion_file = os.fsencode(books.settings.completion_file or "")
         troubled = []
         for item in confirmed:
             name = item.unit.name
@@ -137,8 +142,6 @@ class Conclusion:
                     troubled.append(name)
             if books.move:
                 books.directories.left(name, item.unit.identity.ctime_ns / 1e9)
-            if name == completion_file:
-                self._books.ledger.completing = True
         books.forget_trouble(*troubled)
         return again
 

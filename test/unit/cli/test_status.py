@@ -226,6 +226,8 @@ def test_watching_draws_anew_survives_a_broken_configuration_and_ends_by_ctrl_c(
     site: AskedSite, tmp_path: Path
 ) -> None:
     code = (
+        # A shell that starts tests in the background lets them ignore SIGINT.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import argparse, sys; from mistamover.cli import status; p = argparse.ArgumentParser(); status.configure(p);"
         "sys.exit(status.run(p.parse_args(sys.argv[1:])))"
     )
