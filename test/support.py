@@ -79,13 +79,17 @@ def merged(*layers: Sections) -> dict[str, dict[str, object]]:
 
 
 def tree(path: Path) -> dict[bytes, Entry]:
-    """Given a directory, return all that lies below it by its name as bytes relative to the directory."""
+    """Given a directory, return all that lies below it by its name as bytes relative to the directory.
+
+    What vanishes while it is looked at, as the temporary files of a transfer do, is left out.
+    """
     top = os.fsencode(path)
     result: dict[bytes, Entry] = {}
     for directory, directories, files in os.walk(top):
         for name in (*directories, *files):
             whole = os.path.join(directory, name)
-            result[os.path.relpath(whole, top)] = _entry(whole)
+            with contextlib.suppress(FileNotFoundError):
+                result[os.path.relpath(whole, top)] = _entry(whole)
     return result
 
 
