@@ -50,7 +50,16 @@ class Progress:
         if snapshot is None or snapshot.since < self._started - 1:
             return f"{name}: starting"
         rate = f" at {human_bytes(snapshot.rate)}/s" if snapshot.rate else ""
-        return f"{name}: {snapshot.delivered} delivered, {snapshot.waiting} to go{rate} ({snapshot.state.value})"
+        return f"{name}: {snapshot.delivered} delivered, {snapshot.waiting} to go{rate} ({under_way(snapshot)})"
+
+
+def under_way(snapshot: Snapshot) -> str:
+    """Given a snapshot, return its state in words, with how far what is on its way has come."""
+    if not snapshot.sending:
+        return snapshot.state.value
+    if snapshot.bytes_sent:
+        return f"sending {human_bytes(snapshot.bytes_sent)} of {human_bytes(snapshot.bytes_sending)}"
+    return f"sending {snapshot.sent} of {snapshot.sending}, {human_bytes(snapshot.bytes_sending)}"
 
 
 def report(settings: Settings, failed: Collection[str], started: float, out: TextIO, problems: TextIO) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable, table
+from mistamover.cli.progress import under_way
 from mistamover.cli.stream_report import SiteReport, StreamReport
 from mistamover.config.settings import StreamStatus
 from mistamover.files.names import display
@@ -93,6 +94,8 @@ def _remarks(stream: StreamReport, now: float, details: bool) -> Iterator[str]:
     yield from _why_not_served(stream)
     if not stream.served and stream.known:
         yield f"no process runs: the numbers are those of {human_time(last.updated)}"
+    if last.sending and stream.served:
+        yield under_way(last)
     if last.hold:
         yield printable(last.hold)
     if last.retry_at is not None:

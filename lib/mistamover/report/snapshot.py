@@ -49,6 +49,12 @@ class Snapshot:
     waiting: int = 0
     """On the roll and not delivered, those on their way included."""
     sending: int = 0
+    sent: int = 0
+    """Of those that are on their way: read to their end, not yet confirmed."""
+    bytes_sending: int = 0
+    """Bytes of the units that are on their way."""
+    bytes_sent: int = 0
+    """Of large files on their way: bytes that were sent."""
     more_on_disk: bool = False
     """The roll is full: more units wait than are counted."""
     bytes_delivered: int = 0

@@ -36,6 +36,8 @@ class LeaseGuard:
         self._lost: set[bytes] = set()
         self._deadline: float | None = None
         self.orphans: list[Orphan] = []
+        self.sent_bytes = 0
+        """Bytes of a single large file that have been sent."""
 
     def fileno(self) -> int:
         """See `Guard.fileno`."""
@@ -47,6 +49,15 @@ class LeaseGuard:
             self._sent.add(name)
             if name in self._pending:
                 self._release(name)
+
+    def progressed(self, size: int) -> None:
+        """See `Guard.progressed`."""
+        self.sent_bytes = size
+
+    @property
+    def sent_units(self) -> int:
+        """How many units have been read to their end."""
+        return len(self._sent)
 
     def deadline(self) -> float | None:
         """See `Guard.deadline`."""

@@ -36,6 +36,9 @@ _INTAKE = 2_000
 #: Seconds between two looks for a local stop file that is there.
 _STOP_LOOK = 1.0
 
+#: Seconds between two looks at the progress of what is on its way.
+_PROGRESS_LOOK = 1.0
+
 #: Seconds between two looks of a one-off run at whether it may end.
 _ONE_OFF_LOOK = 0.25
 
@@ -330,6 +333,9 @@ class Pipeline:
             moments.append(now + rescue.LOOK)
         if pause := self._presenter.next_moment:
             moments.append(now + pause)
+        elif self._route.travelling:
+            # Progress is worth showing while something takes long.
+            moments.append(now + _PROGRESS_LOOK)
         return min(moment for moment in moments if moment is not None)
 
     def _show(self, *, final: bool = False) -> None:

@@ -66,6 +66,7 @@ class Presenter:
         books, counts = self._books, self._books.counts
         now = time.time()
         waiting = [c for c in books.roll if not c.travelling]
+        sent, bytes_sent, bytes_sending = self._route.under_way()
         error, error_at = books.last_error or (_scan_problem(books.root, problems), None)
         return Snapshot(
             name=books.settings.name,
@@ -79,6 +80,9 @@ class Presenter:
             ignored=counts.ignored,
             waiting=len(books.roll),
             sending=self._route.travelling,
+            sent=sent,
+            bytes_sending=bytes_sending,
+            bytes_sent=bytes_sent,
             more_on_disk=books.roll.room == 0,
             bytes_delivered=counts.bytes_delivered,
             rate=round(counts.rate(now), 1),

@@ -106,6 +106,13 @@ class Route:
         """How many units are on their way."""
         return sum(len(lane.errand.batch.units) for lane in self._lanes if lane.errand and lane.errand.batch)
 
+    def under_way(self) -> tuple[int, int, int]:
+        """Return how many of the travelling units were read to their end, the bytes of large files sent, and of all."""
+        batches = [lane.errand.batch for lane in self._lanes if lane.errand and lane.errand.batch]
+        guards = [guard for number, guard in self._guards.items() if any(b.number == number for b in batches)]
+        units = sum(guard.sent_units for guard in guards)
+        return units, sum(guard.sent_bytes for guard in guards), sum(batch.size for batch in batches)
+
     def hold(self, now: float) -> Reason | None:
         """Given the time, return why nothing is sent to this target at the moment, or None."""
         if not self.circuit.closed:

@@ -36,6 +36,9 @@ class Guard(Protocol):
     def sent(self, name: bytes) -> None:
         """Take note that the whole content of `name` has been read from the source."""
 
+    def progressed(self, size: int) -> None:
+        """Take note that `size` bytes of the one file that is under way have been sent."""
+
     def deadline(self) -> float | None:
         """Return the monotonic time at which the attempt must be given up, or None. Clears `fileno`."""
 

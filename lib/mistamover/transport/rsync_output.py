@@ -22,6 +22,7 @@ _COMPLAINT = re.compile(
     rb'(?P<text>.*?"(?P<path>.+)".*?\((?P<errno>\d+)\)|file has vanished: "(?P<gone>.+)")'
 )
 _CLOSING = (b"rsync error: some files", b"rsync warning: some files")
+_PROGRESS = re.compile(rb"\r +([0-9,]+) +[0-9]+%")
 _ERRNO = re.compile(rb"\((\d+)\)\s*$")
 
 
@@ -48,6 +49,12 @@ def parse_line(raw: bytes) -> Line | None:
     if kind == b"d":
         name = name.rstrip(b"/")
     return Line(update.decode(), kind.decode(), flags.decode(), digest.decode(), int(size), from_rsync(name))
+
+
+def parse_progress(chunk: bytes) -> int | None:
+    """Given output of a run with --info=progress2, return the bytes that the last progress in it tells, or None."""
+    told = _PROGRESS.findall(chunk)
+    return int(told[-1].replace(b",", b"")) if told else None
 
 
 def content_matches(line: Line) -> bool:

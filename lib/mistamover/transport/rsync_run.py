@@ -11,7 +11,7 @@ from pathlib import Path
 from mistamover.errors import TargetError
 from mistamover.transport import process as processes
 from mistamover.transport.base import Guard
-from mistamover.transport.rsync_output import Line, parse_line
+from mistamover.transport.rsync_output import Line, parse_line, parse_progress
 
 _CHUNK = 1 << 16
 
@@ -113,6 +113,8 @@ class RsyncRun:
             self.stderr = (self.stderr + chunk)[:_MOST_COMPLAINTS]
             return True
         *whole, self._rest = (self._rest + chunk).split(b"\n")
+        if guard is not None and (size := parse_progress(chunk)) is not None:
+            guard.progressed(size)
         for raw in whole:
             line = parse_line(raw)
             if line is not None:

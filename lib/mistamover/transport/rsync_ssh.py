@@ -145,6 +145,7 @@ class RsyncSsh:
         if resume is not None:
             extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
             extra.append(f"--temp-dir={self._place}/{self._ssh.session}")
+            extra += ["--info=progress2", "--outbuf=N"]
         argv = self._arguments(*extra)
         return self._start(argv, self._ssh.directory)
 

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mistamover.transport.rsync_output import OUT_FORMAT, Line, content_matches, parse_errors, parse_line
+from mistamover.transport.rsync_output import (
+    OUT_FORMAT,
+    Line,
+    content_matches,
+    parse_errors,
+    parse_line,
+    parse_progress,
+)
 
 HASH = b"0123456789abcdef0123456789abcdef"
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
@@ -125,3 +132,9 @@ def test_any_name_comes_back_from_a_real_rsync(names: list[bytes]) -> None:
         lines = [line for raw in done.stdout.split(b"\n") if (line := parse_line(raw)) is not None]
         assert {line.name for line in lines if line.kind == "f"} == set(names)
         assert set(os.listdir(target)) == set(names)
+
+
+def test_the_last_progress_counts() -> None:
+    chunk = b"\r         32,768   0%    0.00kB/s    0:00:00  \r    104,857,600  50%   95.37MB/s    0:00:01  "
+    assert parse_progress(chunk) == 104_857_600
+    assert parse_progress(b"<f+++++++++|00|1|name\n") is None
