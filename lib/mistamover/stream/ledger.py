@@ -43,11 +43,18 @@ class Ledger:
                 self._db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, timeout=10)
             else:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=True)
-                self._prepare()
-            self._db.execute("PRAGMA cache_size = -2000")
+                self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
         except sqlite3.Error as error:
             raise LedgerError(f"{path}: {error}") from error
+        try:
+            if not read_only:
+                self._prepare()
+            self._db.execute("PRAGMA cache_size = -2000")
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.Error):
+                raise LedgerError(f"{path}: {error}") from error
+            raise
 
     def _prepare(self) -> None:
         os.chmod(self._path, 0o600)
