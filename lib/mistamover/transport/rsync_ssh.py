@@ -101,15 +101,19 @@ class RsyncSsh:
         else:
             names = [unit.name for unit in units]
             batch = self._leftovers.begin(names)
-            run = self._take_warm()
-            if len(units) > _MANY:
-                # More will follow: the next rsync starts while this one works.
-                self._prepare_warm()
-            run.send(names, guard)
-            if run.status == 0:
-                self._leftovers.end(batch)
-            else:
-                self._leftovers.fail(batch)
+            ended_well = False
+            try:
+                run = self._take_warm()
+                if len(units) > _MANY:
+                    # More will follow: the next rsync starts while this one works.
+                    self._prepare_warm()
+                run.send(names, guard)
+                ended_well = run.status == 0
+            finally:
+                if ended_well:
+                    self._leftovers.end(batch)
+                else:
+                    self._leftovers.fail(batch)
             self._prepare_warm()
         return self._judge(units, run)
 

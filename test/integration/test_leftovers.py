@@ -1,0 +1,69 @@
+"""What a killed rsync leaves at the target is found again and removed; what is somebody else's stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+import laws
+from mistamover.testing.sshd import PrivateSshd
+from mistamover.transport.leftovers import Leftovers, temporary_prefixes
+from support import contents, wait_until
+
+SIZE = 4 * 1024 * 1024
+NAMES = ("plain", "with blank", "new\nline", "-dash $HOME;*", "x" * 250)
+
+
+def kill_receivers(target: Path) -> int:
+    """Kill with SIGKILL every rsync that writes below a target; return how many there were."""
+    killed = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if words and words[0].endswith("rsync") and "--server" in words and process.cwd().startswith(str(target)):
+                process.kill()
+                killed += 1
+    return killed
+
+
+def temporaries(target: Path) -> list[bytes]:
+    return [name for name in os.listdir(os.fsencode(target)) if name.startswith(b".") and name != b".mistamover"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_receiver_leaves_nothing(sshd: PrivateSshd, scratch: Path, name: str) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=laws.slow({}, SIZE, 4))
+    foreign = one.target / f".{name[:200]}.backup-of-mine"
+    foreign.write_bytes(b"not ours")
+    with site.running():
+        content = os.urandom(SIZE)
+        laws.put(one.source / name, content)
+        wait_until(lambda: len(temporaries(one.target)) > 1, 15, "it is half sent")
+        left = {entry for entry in temporaries(one.target) if entry != os.fsencode(foreign.name)}
+        assert kill_receivers(one.target)
+        wait_until(lambda: not left & set(temporaries(one.target)), 20, "what was left is removed")
+        laws.arrived(one, {os.fsencode(name): laws.digest(content)}, timeout=25)
+    assert temporaries(one.target) == [os.fsencode(foreign.name)]
+    assert set(contents(one.target)) == {os.fsencode(name), os.fsencode(foreign.name)}
+
+
+def test_a_successor_finds_what_a_killed_process_was_sending(scratch: Path) -> None:
+    killed = Leftovers(scratch)
+    killed.begin([b"a", b"d/new\nline"])
+    successor = Leftovers(scratch)
+    ((batch, names),) = successor.found()
+    assert names == [b"a", b"d/new\nline"]
+    assert successor.begin([b"b"]) != batch
+    assert [found for found, _ in successor.found()] == [batch], "its own batch under way is none"
+    successor.end(batch)
+    assert successor.found() == []
+
+
+def test_prefixes_allow_for_names_that_rsync_cuts() -> None:
+    whole, cut = temporary_prefixes([b"d/name", b"d/" + b"x" * 250])
+    assert whole == [b"d/.name"]
+    assert cut == [b"d/." + b"x" * 230]
