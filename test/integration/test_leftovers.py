@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import psutil
@@ -61,6 +62,30 @@ def test_a_successor_finds_what_a_killed_process_was_sending(scratch: Path) -> N
     assert [found for found, _ in successor.found()] == [batch], "its own batch under way is none"
     successor.end(batch)
     assert successor.found() == []
+
+
+def test_a_batch_that_begins_or_ends_is_never_taken_for_a_leftover(scratch: Path) -> None:
+    """One lane begins and ends batches while another looks for leftovers."""
+    leftovers = Leftovers(scratch)
+    looking = threading.Event()
+    wrong: list[object] = []
+
+    def look() -> None:
+        while not looking.is_set():
+            try:
+                wrong.extend(leftovers.found())
+            except OSError as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(500):
+            leftovers.end(leftovers.begin([b"a"]))
+    finally:
+        looking.set()
+        thread.join()
+    assert wrong == []
 
 
 def test_prefixes_allow_for_names_that_rsync_cuts() -> None:

@@ -11,6 +11,7 @@ cleaned before anything else is sent.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,30 +31,36 @@ class Leftovers:
         self._run_dir = run_dir
         self._numbers = itertools.count(1)
         self._mine: set[Path] = set()
+        # One lane looks for what ended badly while another begins or ends a batch.
+        self._lock = threading.Lock()
 
     def begin(self, names: Iterable[bytes]) -> Path:
         """Given the names of a batch, remember them; return what `end` takes. Raise OSError."""
-        path = self._run_dir / f"{_PREFIX}{next(self._numbers)}"
-        while path.exists():
+        with self._lock:
             path = self._run_dir / f"{_PREFIX}{next(self._numbers)}"
-        # Not flushed: if this host loses power, the far rsync sees the connection end and cleans up by itself.
-        write_whole(path, b"\0".join(names), durable=False)
-        self._mine.add(path)
+            while path.exists():
+                path = self._run_dir / f"{_PREFIX}{next(self._numbers)}"
+            # Not flushed: if this host loses power, the far rsync sees the connection end and cleans up by itself.
+            write_whole(path, b"\0".join(names), durable=False)
+            self._mine.add(path)
         return path
 
     def end(self, batch: Path) -> None:
         """Given a batch of which nothing can be left, forget it."""
-        batch.unlink(missing_ok=True)
-        self._mine.discard(batch)
+        with self._lock:
+            batch.unlink(missing_ok=True)
+            self._mine.discard(batch)
 
     def fail(self, batch: Path) -> None:
         """Given a batch of which something may be left, let `found` return it."""
-        self._mine.discard(batch)
+        with self._lock:
+            self._mine.discard(batch)
 
     def found(self) -> list[tuple[Path, list[bytes]]]:
         """Return every batch that ended badly, this process's and its predecessors', with its names."""
-        paths = sorted(path for path in self._run_dir.glob(f"{_PREFIX}*") if path not in self._mine)
-        return [(path, path.read_bytes().split(b"\0")) for path in paths]
+        with self._lock:
+            paths = sorted(path for path in self._run_dir.glob(f"{_PREFIX}*") if path not in self._mine)
+            return [(path, path.read_bytes().split(b"\0")) for path in paths]
 
 
 def temporary_prefixes(names: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
