@@ -129,6 +129,8 @@ class Confirmed:
     unit: Unit
     digest: str
     """Hex digest that both ends agreed on; empty for links, directories and trees."""
+    algorithm: str = ""
+    """The hash that the digest is of; empty for the one that the target's settings name."""
     parts: Sequence[Confirmed] = ()
     """Directory units only: everything below, with its hash."""
 
@@ -145,12 +147,21 @@ class Failed:
 Verdict = Confirmed | Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """One step of a decision, in order: a stable code for programs and words for people."""
+class Reason(NamedTuple):
+    """One step of a decision, in order: a stable code for programs and words for people.
+
+    The words are put together only when somebody reads them: thousands of decisions a second are read by nobody.
+    """
 
     code: str
-    text: str
+    words: str
+    values: tuple[object, ...] = ()
+    """What stands in the places that `words` leaves open."""
+
+    @property
+    def text(self) -> str:
+        """The words, put together."""
+        return self.words.format(*self.values) if self.values else self.words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,10 +155,10 @@ def _plain_decision(facts: Facts, stream: StreamSettings, rules: Rules, now: flo
             number = len(os.listdir(os.fsencode(stream.directory) + b"/" + facts.name))
         except OSError as error:
             text = f"a directory that cannot be read: {error.strerror or error}"
-            return Decision(action=Action.WAIT, reasons=(Reason(code="directory", text=text),))
+            return Decision(action=Action.WAIT, reasons=(Reason(code="directory", words=text),))
         if number:
             text = f"a directory that holds {number} names: they leave one by one, it goes when it is empty and quiet"
-            return Decision(action=Action.WAIT, reasons=(Reason(code="directory", text=text),))
+            return Decision(action=Action.WAIT, reasons=(Reason(code="directory", words=text),))
     return decide(facts, rules, now)
 
 
@@ -173,17 +173,17 @@ def holds_of(stream: StreamSettings, last: Snapshot | None, *, served: bool) -> 
     """Given a stream, what its process last said and whether it lives, return why the whole stream sends nothing."""
     holds: list[Reason] = []
     if not served:
-        holds.append(Reason(code="down", text=f"no process serves this stream: {_why_down(stream, last)}"))
+        holds.append(Reason(code="down", words=f"no process serves this stream: {_why_down(stream, last)}"))
     here = f"{stream.stop_file} is in the stream's directory"
     if os.path.lexists(os.fsencode(stream.directory) + b"/" + os.fsencode(stream.stop_file)):
-        holds.append(Reason(code="stop-here", text=here))
+        holds.append(Reason(code="stop-here", words=here))
     state = state_now(stream, last, served=served)
     if served and last is not None and last.hold and last.hold != here:
         # A mirror that refuses to remove says so in the same place, but it goes on sending.
         if state is StreamState.UNREACHABLE:
-            holds.append(Reason(code="circuit", text=last.hold))
+            holds.append(Reason(code="circuit", words=last.hold))
         elif state is StreamState.SUSPENDED:
-            holds.append(Reason(code="stop-there", text=last.hold))
+            holds.append(Reason(code="stop-there", words=last.hold))
     return tuple(holds)
 
 

@@ -156,6 +156,7 @@ def _ssh(values: Values) -> SshSettings:
         message = f"the option {refusal.option} is not allowed: {refusal.why}, expected a command without it"
         values.problem(_SSH, "cmd", message, "take the option out")
     limit = values.text(_SSH, "bandwidth_limit")
+    limited = limit is not None and bool(float(limit.rstrip("kKmMgG")))
     return SshSettings(
         rsync=programs.rsync,
         ssh=programs.ssh,
@@ -164,8 +165,10 @@ def _ssh(values: Values) -> SshSettings:
         identity_file=_readable(values, "identity_file"),
         ssh_config=_readable(values, "ssh_config"),
         use_checksum=values.flag(_SSH, "use_checksum"),
-        bandwidth_limit=limit if limit is not None and float(limit.rstrip("kKmMgG")) else None,
+        bandwidth_limit=limit if limited else None,
         connect_timeout=values.amount(_SSH, "connect_timeout"),
+        # What else is asked of rsync, it must do itself.
+        express=values.flag(_SSH, "express") and len(programs.rsync) == 1 and not limited,
     )
 
 

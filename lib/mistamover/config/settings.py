@@ -81,6 +81,8 @@ class SshSettings:
     bandwidth_limit: str | None
     """As rsync's --bwlimit takes it (KiB/s, or with a suffix); None is no limit."""
     connect_timeout: float
+    express: bool
+    """Small files may go by a receiver of ours; false where `cmd` asks for what only rsync does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,8 +61,9 @@ class Conclusion:
         guard.release_waiting()
         try:
             confirmed = [v for v in outcome.verdicts if isinstance(v, Confirmed)]
-            if confirmed:
-                self._hand_over(outcome, confirmed, guard, target)
+            for algorithm in dict.fromkeys(item.algorithm for item in confirmed):
+                same = [item for item in confirmed if item.algorithm == algorithm]
+                self._hand_over(outcome, same, guard, target, algorithm or target.hash)
         finally:
             guard.close(self.closer)
         failures = [v for v in outcome.verdicts if isinstance(v, Failed)]
@@ -72,7 +73,12 @@ class Conclusion:
         self._plan(failures, target.name)
 
     def _hand_over(
-        self, outcome: Outcome, confirmed: Sequence[Confirmed], guard: LeaseGuard, target: TargetSettings
+        self,
+        outcome: Outcome,
+        confirmed: Sequence[Confirmed],
+        guard: LeaseGuard,
+        target: TargetSettings,
+        algorithm: str,
     ) -> None:
         books = self._books
         now = time.time()
@@ -80,7 +86,7 @@ class Conclusion:
             confirmed,
             target=target.name,
             lane=outcome.lane,
-            algorithm=target.hash,
+            algorithm=algorithm,
             started=outcome.started,
             now=now,
             mirror=not books.move,

@@ -29,6 +29,11 @@ _EMPTY_QUIET = 0.5
 #: and are names of one file at the target as well.
 _LINKED_QUIET = 0.5
 
+_NOUNS = {Kind.LINK: "a symbolic link", Kind.DIRECTORY: "a directory", Kind.TREE: "a directory unit"}
+
+_STOP_FILE = Reason(code="stop-file", words="the stop file of this stream")
+_CLOSED = Reason(code="closed", words="no process has it open for writing")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -107,16 +112,16 @@ def decide(facts: Facts, rules: Rules, now: float) -> Decision:
         return _decision(Action.IGNORE, ignored)
     if facts.kind is Kind.LINK and rules.symlinks is not LinkPolicy.KEEP:
         if rules.symlinks is LinkPolicy.IGNORE:
-            return _decision(Action.IGNORE, Reason(code="link", text="a symbolic link, and symlinks = ignore"))
-        return _decision(Action.QUARANTINE, Reason(code="link", text="a symbolic link, and symlinks = quarantine"))
+            return _decision(Action.IGNORE, Reason(code="link", words="a symbolic link, and symlinks = ignore"))
+        return _decision(Action.QUARANTINE, Reason(code="link", words="a symbolic link, and symlinks = quarantine"))
     if facts.quarantined:
-        return _decision(Action.QUARANTINE, Reason(code="quarantined", text=f"quarantined: {facts.quarantined}"))
+        return _decision(Action.QUARANTINE, Reason(code="quarantined", words=f"quarantined: {facts.quarantined}"))
     if rules.mode is TransferMode.MIRROR and facts.delivered == facts.identity:
-        return _decision(Action.DONE, Reason(code="delivered", text="delivered, and unchanged since"))
-    reasons = [Reason(code="wanted", text=_wanted(facts))]
+        return _decision(Action.DONE, Reason(code="delivered", words="delivered, and unchanged since"))
+    reasons = [_wanted(facts)]
     if facts.attempts:
         text = f"{facts.attempts} of {max(1, rules.retry_count)} attempts failed, the last one: {facts.last_failure}"
-        reasons.append(Reason(code="attempts", text=text))
+        reasons.append(Reason(code="attempts", words=text))
     if facts.attempts >= max(1, rules.retry_count):
         return _decision(Action.QUARANTINE, *reasons)
     return _when(facts, rules, now, reasons)
@@ -125,25 +130,33 @@ def decide(facts: Facts, rules: Rules, now: float) -> Decision:
 def ignored_by_name(name: bytes, kind: Kind, rules: Rules) -> Reason | None:
     """Given a name and what it is, return why it is never sent, or None."""
     if kind is Kind.SPECIAL:
-        return Reason(code="special", text="a FIFO, socket or device: only files, links and directories are sent")
-    if is_ours(name):
-        return Reason(code="ours", text="made by MiStaMover itself")
+        return Reason(code="special", words="a FIFO, socket or device: only files, links and directories are sent")
     last = base(name)
+    if (name.startswith(b".") or b"/." in name) and (reason := _ignored_with_dot(name, last, kind, rules)) is not None:
+        return reason
     if name == rules.stop_file:
-        return Reason(code="stop-file", text="the stop file of this stream")
-    if rules.reserved is not None and rules.reserved.fullmatch(last):
-        return Reason(code="handshake", text="a control, receipt or thank-you file")
-    if name.startswith(b".") or b"/." in name:
-        if kind is Kind.FILE and looks_like_rsync_temporary(last):
-            return Reason(code="temporary", text="looks like the temporary file of an rsync that delivers here")
-        if not rules.send_dot_files:
-            return Reason(code="dot", text="its name, or that of a directory above it, begins with a dot")
+        return _STOP_FILE
     if rules.ignore is not None and rules.ignore.match(last):
-        return Reason(code="ignore", text="matches a pattern of the key ignore")
+        return Reason(code="ignore", words="matches a pattern of the key ignore")
     if rules.ignore_paths is not None and rules.ignore_paths.match(name):
-        return Reason(code="ignore", text="matches a pattern of the key ignore")
+        return Reason(code="ignore", words="matches a pattern of the key ignore")
     if last.endswith(rules.temporary_suffixes):
-        return Reason(code="suffix", text="its ending marks a file that is still being written (temporary_suffixes)")
+        return Reason(code="suffix", words="its ending marks a file that is still being written (temporary_suffixes)")
+    return None
+
+
+def _ignored_with_dot(name: bytes, last: bytes, kind: Kind, rules: Rules) -> Reason | None:
+    """Given a name of which some part begins with a dot, and its last part, return why it is never sent, or None."""
+    if is_ours(name):
+        return Reason(code="ours", words="made by MiStaMover itself")
+    if name == rules.stop_file:
+        return _STOP_FILE
+    if rules.reserved is not None and rules.reserved.fullmatch(last):
+        return Reason(code="handshake", words="a control, receipt or thank-you file")
+    if kind is Kind.FILE and looks_like_rsync_temporary(last):
+        return Reason(code="temporary", words="looks like the temporary file of an rsync that delivers here")
+    if not rules.send_dot_files:
+        return Reason(code="dot", words="its name, or that of a directory above it, begins with a dot")
     return None
 
 
@@ -157,21 +170,21 @@ def _when(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Deci
         return _wait([*reasons, facts.hold], None)
     if facts.retry_at > now:
         text = facts.last_failure or "it was given back for a while"
-        return _wait([*reasons, Reason(code="retry", text=f"tried again later: {text}")], facts.retry_at)
+        return _wait([*reasons, Reason(code="retry", words=f"tried again later: {text}")], facts.retry_at)
     if facts.writers is Writers.SOME:
-        reasons.append(Reason(code="open", text="a process has it open for writing"))
+        reasons.append(Reason(code="open", words="a process has it open for writing"))
         pause = min(_OPEN_RECHECK_LAST, max(_OPEN_RECHECK_FIRST, now - facts.heard_at))
         return _wait(reasons, now + pause)
     quiet = max(rules.minimum_age, _needed_quiet(facts, rules))
     if now - facts.unchanged_since < quiet:
         text = f"changed {max(0.0, now - facts.unchanged_since):.1f} s ago; it must be unchanged for {quiet:g} s"
-        return _wait([*reasons, Reason(code="settle", text=text)], facts.unchanged_since + quiet)
+        return _wait([*reasons, Reason(code="settle", words=text)], facts.unchanged_since + quiet)
     if facts.unreadable:
-        reasons.append(Reason(code="unreadable", text=facts.unreadable))
+        reasons.append(Reason(code="unreadable", words=facts.unreadable))
     elif facts.kind is Kind.FILE and facts.writers is Writers.NONE:
-        reasons.append(Reason(code="closed", text="no process has it open for writing"))
+        reasons.append(_CLOSED)
     else:
-        reasons.append(Reason(code="settled", text=f"unchanged for {now - facts.unchanged_since:.1f} s"))
+        reasons.append(Reason("settled", "unchanged for {:.1f} s", (now - facts.unchanged_since,)))
     return Decision(action=Action.SEND, reasons=tuple(reasons))
 
 
@@ -190,10 +203,10 @@ def _needed_quiet(facts: Facts, rules: Rules) -> float:
     return 0.0
 
 
-def _wanted(facts: Facts) -> str:
-    nouns = {Kind.LINK: "a symbolic link", Kind.DIRECTORY: "a directory", Kind.TREE: "a directory unit"}
-    text = nouns.get(facts.kind, f"a file of {facts.identity.size} byte{'s' * (facts.identity.size != 1)}")
-    return f"{text}, changed since it was delivered" if facts.delivered is not None else f"{text}, not yet delivered"
+def _wanted(facts: Facts) -> Reason:
+    noun = _NOUNS.get(facts.kind, "a file of {} byte" if facts.identity.size == 1 else "a file of {} bytes")
+    state = "not yet delivered" if facts.delivered is None else "changed since it was delivered"
+    return Reason("wanted", noun + ", " + state, (facts.identity.size,))
 
 
 def _wait(reasons: Sequence[Reason], until: float | None) -> Decision:

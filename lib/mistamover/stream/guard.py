@@ -43,6 +43,10 @@ class LeaseGuard:
         """See `Guard.fileno`."""
         return self._event
 
+    def handle(self, name: bytes) -> int | None:
+        """See `Guard.handle`; a descriptor is closed only after its file was sent, or with the guard."""
+        return self._handles.get(name)
+
     def sent(self, name: bytes) -> None:
         """See `Guard.sent`."""
         with self._lock:
@@ -122,8 +126,6 @@ class LeaseGuard:
             for handle in handles:
                 os.close(handle)
             return
-        for handle in handles:
-            leases.release(handle)
         closer.close(handles)
 
     def _release(self, name: bytes) -> None:

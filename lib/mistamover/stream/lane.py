@@ -113,7 +113,9 @@ class Lane:
         if errand.remove:
             removed = self._transport.remove(errand.remove)
             return Outcome(lane=self.name, errand=errand, started=started, removed=removed)
-        if not errand.connect:
+        if errand.connect:
+            self._transport.open()
+        else:
             self._transport.probe()
         return Outcome(lane=self.name, errand=errand, started=started)
 

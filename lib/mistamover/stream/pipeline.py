@@ -293,7 +293,7 @@ class Pipeline:
     def _hold(self) -> Reason | None:
         """Why nothing is sent at the moment, or None."""
         if self._stopped_here():
-            return Reason(code="stop-here", text=f"{self._settings.stop_file} is in the stream's directory")
+            return Reason(code="stop-here", words=f"{self._settings.stop_file} is in the stream's directory")
         return self._route.hold(time.time())
 
     def _wait(self) -> None:

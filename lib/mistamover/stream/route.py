@@ -116,9 +116,9 @@ class Route:
     def hold(self, now: float) -> Reason | None:
         """Given the time, return why nothing is sent to this target at the moment, or None."""
         if not self.circuit.closed:
-            return Reason(code="circuit", text=f"the target failed: {self.circuit.reason}")
+            return Reason(code="circuit", words=f"the target failed: {self.circuit.reason}")
         if self._suspended_until > now:
-            return Reason(code="stop-there", text=self._suspended)
+            return Reason(code="stop-there", words=self._suspended)
         return None
 
     def next_moment(self) -> float | None:

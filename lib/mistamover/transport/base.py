@@ -33,6 +33,9 @@ class Guard(Protocol):
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when `deadline` may have changed."""
 
+    def handle(self, name: bytes) -> int | None:
+        """Return a descriptor of `name` as it was judged, to be read until `sent` says that it was; None: open it."""
+
     def sent(self, name: bytes) -> None:
         """Take note that the whole content of `name` has been read from the source."""
 

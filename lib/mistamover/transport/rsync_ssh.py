@@ -20,6 +20,7 @@ from mistamover.files.identity import identity_of
 from mistamover.files.names import MARK, base, display
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard
+from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.rsync_output import OUT_FORMAT, Complaints, Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
@@ -31,6 +32,9 @@ _TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
 
 #: rsync statuses after which single files may have failed while others arrived: partial, vanished, file I/O.
 _PARTIAL = frozenset({23, 24, 11, 3})
+
+#: So many small files are flushed one by one; beyond, one `sync -f` for all of them is quicker.
+_FEW = 8
 
 #: Units in a batch from which on starting an rsync ahead costs nothing that anybody waits for.
 _MANY = 200
@@ -54,6 +58,7 @@ class RsyncSsh:
         self._place = f".mistamover/{owner}"
         self._ssh = SshConnection(target, state_dir, self._place)
         self._sftp = Sftp(self._ssh, state_dir)
+        self._express = Express(source=source, target=target, ssh=self._ssh, run_dir=state_dir)
         self._warm: RsyncRun | None = None
         self._warm_generation = 0
         self._leftovers = Leftovers(state_dir)
@@ -63,8 +68,9 @@ class RsyncSsh:
     def open(self) -> Capabilities:
         """See `Transport.open`."""
         self._ready()
+        small = ", small files by a receiver of ours" if self._express.open() else ""
         return Capabilities(
-            description=f"rsync over one ssh connection to {self._target.host}, flushed by sync -f",
+            description=f"rsync over one ssh connection to {self._target.host}{small}, flushed by sync -f",
             trees=True,
             removal=True,
         )
@@ -72,19 +78,24 @@ class RsyncSsh:
     def suspended(self) -> bool:
         """See `Transport.suspended`."""
         self._ready()
-        return self._ssh.look()
+        answer = self._express.look()
+        return self._ssh.look() if answer is None else answer
 
     def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
         """See `Transport.deliver`."""
         self._ready()
         trees = [unit for unit in batch.units if unit.kind is Kind.TREE]
         others = [unit for unit in batch.units if unit.kind is not Kind.TREE]
-        verdicts: list[Verdict] = []
-        if others:
-            verdicts += self._deliver_units(others, guard)
+        verdicts, flushed = self._deliver_small(others, guard)
+        rest = [unit for unit in others if unit.name not in verdicts]
+        unflushed: list[Verdict] = []
+        if rest:
+            unflushed += self._deliver_units(rest, guard)
         for tree in trees:
-            verdicts.append(self._deliver_tree(tree, guard))
-        return self._flushed(verdicts)
+            unflushed.append(self._deliver_tree(tree, guard))
+        if flushed:
+            return [*verdicts.values(), *self._flushed(unflushed)]
+        return self._flushed([*verdicts.values(), *unflushed])
 
     def _ready(self) -> None:
         """Connect, and clean up after batches that ended badly."""
@@ -93,6 +104,23 @@ class RsyncSsh:
             for batch, names in self._leftovers.found():
                 self._ssh.remove_temporaries(*temporary_prefixes(names))
                 self._leftovers.end(batch)
+
+    def _deliver_small(self, units: Sequence[Unit], guard: Guard) -> tuple[dict[bytes, Verdict], bool]:
+        """Send what may go the express way; return the verdicts, by name, and whether what they confirm is flushed."""
+        small = [unit for unit in units if self._express.takes(unit)]
+        if not small or not self._express.open():
+            return {}, True
+        flush = len(small) <= _FEW
+        batch = self._leftovers.begin([unit.name for unit in small])
+        verdicts: dict[bytes, Verdict] | None = None
+        try:
+            verdicts = self._express.deliver(small, guard, flush=flush)
+        finally:
+            if verdicts is not None and len(verdicts) == len(small):
+                self._leftovers.end(batch)
+            else:
+                self._leftovers.fail(batch)
+        return verdicts, flush
 
     def _deliver_units(self, units: Sequence[Unit], guard: Guard) -> list[Verdict]:
         if len(units) == 1 and units[0].identity.size >= _RESUME_FROM:
@@ -301,6 +329,7 @@ class RsyncSsh:
         if warm is not None:
             warm.end()
         self._sftp.close()
+        self._express.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._ssh.close(finished=finished)
 

@@ -106,7 +106,7 @@ def test_attempts_run_out(retry_count: int, allowed: int) -> None:
 
 
 def test_reasons_to_wait_come_in_order() -> None:
-    hold = Reason(code="circuit", text="down")
+    hold = Reason(code="circuit", words="down")
     facts = replace(FACTS, hold=hold, retry_at=NOW + 9, writers=Writers.SOME, attempts=1)
     decision = decide(facts, RULES, NOW)
     assert ([r.code for r in decision.reasons], decision.look_again) == (["wanted", "attempts", "circuit"], None)
@@ -167,7 +167,7 @@ ANY_FACTS = st.builds(
     last_failure=st.text(max_size=5),
     quarantined=st.sampled_from(["", "", "", "why"]),
     delivered=st.none() | IDENTITIES,
-    hold=st.none() | st.just(Reason(code="circuit", text="down")),
+    hold=st.none() | st.just(Reason(code="circuit", words="down")),
     unreadable=st.sampled_from(["", "no"]),
 )
 ANY_RULES = st.builds(

@@ -1,0 +1,92 @@
+"""One receiver at the far end, and the pipes to it: how it is started, greeted, asked and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shlex
+import struct
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from mistamover.transport import process as processes
+from mistamover.transport import receiver
+from mistamover.transport.ssh import SshConnection
+
+#: Bytes that the pipe to the receiver is to hold.
+_PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031
+
+#: Seconds for the far Python to start, and for an answer that needs no disk.
+_START = 30.0
+_ANSWER = 60.0
+
+#: Reads the program's text from standard input, so that it stands in no command line.
+_BOOT = "import os,sys;n=int(sys.argv[1]);t=b''\nwhile len(t)<n:t+=os.read(0,n-len(t))\nexec(t)"
+
+
+class Channel:
+    """One receiver, and what it has been told."""
+
+    def __init__(self, ssh: SshConnection, run_dir: Path) -> None:
+        """Given a connection that stands and the directory of its socket, start a receiver; `greet` comes next."""
+        self.generation = ssh.generation
+        """The login that it belongs to."""
+        self._text = resources.files(__package__).joinpath("receiver.py").read_bytes()
+        argv = ssh.command(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
+        self._process = processes.spawn(argv, directory=run_dir)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self.stdin = self._process.stdin.fileno()
+        self.stdout = self._process.stdout.fileno()
+        self.known: set[tuple[int, int]] = set()
+        """Kinds and numbers of the users and groups that the receiver was told the names of."""
+
+    def greet(self, words: Sequence[bytes]) -> str | None:
+        """Given the target directory, its stop file and a hash, hand over the program; return why it does not run."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(self._text + b"".join(struct.pack("!H", len(word)) + word for word in words))
+            # Whatever a start-up file of the login shell prints comes before.
+            while (said := processes.read_line(self._process, _START)) is not None:
+                if said == b"mistamover receiver %d" % receiver.VERSION:
+                    self._prepare()
+                    return None
+        return processes.last_words(self._process) or "it gives no answer"
+
+    @property
+    def works(self) -> bool:
+        """Whether the process still runs, as far as is known here."""
+        return self._process.poll() is None
+
+    def look(self) -> bytes:
+        """Ask how the target directory is; return the answer, empty when the receiver is gone."""
+        with contextlib.suppress(OSError):
+            os.write(self.stdin, frame(receiver.LOOK))
+            poll = select.poll()
+            poll.register(self.stdout, select.POLLIN)
+            if poll.poll(1000 * _ANSWER) and (answer := os.read(self.stdout, 1)):
+                return answer
+        self.end()
+        return b""
+
+    def end(self) -> None:
+        """End the receiver."""
+        self._process.kill()
+        processes.end(self._process)
+
+    def _prepare(self) -> None:
+        os.set_blocking(self.stdin, False)
+        os.set_blocking(self.stdout, False)
+        # Refused to a user who has many pipes: then it is only slower.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.stdin, _F_SETPIPE_SZ, _PIPE)
+
+
+def frame(
+    kind: int, name: bytes = b"", *, size: int = 0, mode: int = 0, user: int = 0, group: int = 0, mtime_ns: int = 0
+) -> bytes:
+    """Given the parts of a frame, return it as the receiver reads it, without the content that follows a file's."""
+    return receiver.HEADER.pack(kind, len(name), size, mode, user, group, mtime_ns) + name

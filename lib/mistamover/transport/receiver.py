@@ -1,0 +1,270 @@
+"""Runs at the target: takes small files from standard input and puts each in place, proven and whole.
+
+Its text is sent over the ssh connection and run there by `python3 -I -S`: nothing is installed.  So it
+imports the standard library only, and works with every Python from 3.6 on.  `express` speaks to it, in the
+frames described below; whatever it cannot do plainly it declines, and the sender sends it by rsync.
+
+A file is written under a dot-name as rsync forms it (`.NAME.XXXXXX`), read back, compared by hash, given its
+owner, mode and times, flushed where that is asked for, and renamed.  No name of the sender's is ever seen
+by a shell, and no part of a path may be a symbolic link.
+"""
+
+import os
+import struct
+import sys
+
+MYPY = False
+if MYPY:
+    import typing
+
+VERSION = 1
+
+#: kind, length of name, length of content, mode, user, group, time of modification in ns
+HEADER = struct.Struct("!BHIIIIq")
+
+#: Kinds of frames: look whether we are where we began; begin a batch; the name of a user or group; a directory;
+#: a file; the end of a batch.  For USER and GROUP the name is text and the number stands in its own field; for BEGIN the
+#: field `mode` is 1 when every file is to be flushed by itself.
+LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END = range(1, 8)
+
+#: Answers: LOOK is answered by STAY, STOP or MOVED; FILE by DONE or DECLINED; END by DONE, or DECLINED for the whole batch.
+STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
+
+#: Descriptors of directories that are kept open within one batch.
+MOST_DIRECTORIES = 200
+
+#: rsync cuts longer names to make room for its decoration, and so do we: what cleans up after it knows the form.
+LONGEST_NAME = 255 - 8
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Receiver:
+    """The target directory, and what one batch has opened and changed in it."""
+
+    def __init__(self, top, stop_file, algorithm):  # type: (bytes, bytes, str) -> None
+        """Given the target directory, the name of its stop file and a hash of hashlib's, open the directory."""
+        import hashlib
+
+        self._top = top
+        self._stop_file = stop_file
+        self._new_hash = getattr(hashlib, algorithm)
+        self._root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._place = _place(os.fstat(self._root))
+        self._open = {}  # type: dict[bytes, int]
+        self._used = {}  # type: dict[bytes, tuple[int, int]]
+        self._attributes = {}  # type: dict[bytes, tuple[int, int, int, int]]
+        self._created = set()  # type: set[bytes]
+        self._owners = Owners()
+        self._flush = False
+        # Part of the temporary names; where it begins by chance, two receivers do not meet.
+        self._number = int.from_bytes(os.urandom(3), "big")
+        os.umask(0)
+
+    def look(self):  # type: () -> bytes
+        """Return STOP when the stop file is there, MOVED when the directory is not the one that was opened."""
+        if not _same_place(self._top, self._place):
+            return MOVED
+        return STOP if _exists(self._stop_file, self._root) else STAY
+
+    def begin(self, flush):  # type: (bool) -> None
+        """Given whether every file is to be flushed by itself, begin a batch: nothing is taken for granted."""
+        self._forget()
+        self._used.clear()
+        self._attributes.clear()
+        self._created.clear()
+        self._flush = flush
+
+    def owner(self, kind, number, name):  # type: (int, int, bytes) -> None
+        """Given USER or GROUP, a number and its name at the source, remember who that is here."""
+        self._owners.learn(kind == USER, number, name)
+
+    def directory(self, name, mode, user, group, mtime_ns):  # type: (bytes, int, int, int, int) -> None
+        """Given a directory that holds files of the batch, remember how it is to be; `end` makes it so."""
+        self._attributes[name] = (mode, user, group, mtime_ns)
+
+    def file(self, name, digest, content, mode, user, group, mtime_ns):
+        # type: (bytes, bytes, bytes, int, int, int, int) -> bytes
+        """Given a file, put it in place whole; return DONE, or DECLINED with nothing changed under its name."""
+        try:
+            above, _, last = name.rpartition(b"/")
+            directory = self._directory(above)
+            self._number += 1
+            temporary = b".%b.%06x" % (last[:LONGEST_NAME], self._number & 0xFFFFFF)
+            # The mode that it is to have: where nothing interferes, that saves a call for every file.
+            handle = os.open(temporary, _FILE_FLAGS, mode & 0o777, dir_fd=directory)
+            try:
+                self._fill(handle, digest, content, mode, user, group, mtime_ns)
+                os.rename(temporary, last, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
+            finally:
+                os.close(handle)
+        except (OSError, ValueError):
+            return DECLINED
+        return DONE
+
+    def end(self):  # type: () -> bytes
+        """Finish the batch; return DONE, or DECLINED when what was put in place is not to be trusted."""
+        try:
+            for name in sorted(self._attributes, reverse=True):
+                self._finish_directory(name, *self._attributes[name])
+            if self._flush:
+                above = {name.rpartition(b"/")[0] for name in self._created}
+                for name in above.union(self._used):
+                    os.fsync(self._directory(name))
+            moved = [name for name, place in self._used.items() if not _same_place(self._top + b"/" + name, place)]
+            self._forget()
+            return DECLINED if moved or not _same_place(self._top, self._place) else DONE
+        except OSError:
+            return DECLINED
+
+    def _fill(self, handle, digest, content, mode, user, group, mtime_ns):
+        # type: (int, bytes, bytes, int, int, int, int) -> None
+        view = memoryview(content)
+        while view:
+            view = view[os.write(handle, view) :]
+        # What the filesystem gives back is compared, not what came over the wire.
+        if self._new_hash(os.pread(handle, len(content) + 1, 0)).digest() != digest:
+            raise ValueError("what was written is not what was sent")
+        self._owners.give(handle, user, group, mode)
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+        if self._flush:
+            os.fsync(handle)
+
+    def _directory(self, name):  # type: (bytes) -> int
+        """Given a directory's name, return a descriptor, part by part and never through a link; make what is missing."""
+        handle = self._open.get(name)
+        if handle is not None:
+            return handle
+        if not name:
+            return self._root
+        if len(self._open) >= MOST_DIRECTORIES:
+            self._forget()
+        above, _, last = name.rpartition(b"/")
+        if last in (b"", b".", b".."):
+            raise ValueError("not a plain name")
+        parent = self._directory(above)
+        try:
+            handle = os.open(last, _DIRECTORY_FLAGS, dir_fd=parent)
+        except FileNotFoundError:
+            os.mkdir(last, 0o700, dir_fd=parent)
+            self._created.add(name)
+            handle = os.open(last, _DIRECTORY_FLAGS, dir_fd=parent)
+        self._open[name] = handle
+        self._used.setdefault(name, _place(os.fstat(handle)))
+        return handle
+
+    def _finish_directory(self, name, mode, user, group, mtime_ns):  # type: (bytes, int, int, int, int) -> None
+        """As rsync does it with the directories above a file: owner, mode and time are those of the source."""
+        if name not in self._used:
+            return
+        handle = self._directory(name)
+        self._owners.give(handle, user, group, mode)
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+
+    def _forget(self):  # type: () -> None
+        for handle in self._open.values():
+            os.close(handle)
+        self._open.clear()
+
+
+class Owners:
+    """Who the users and groups of the source are here, by the rules of rsync's -o and -g: names come before numbers."""
+
+    def __init__(self):  # type: () -> None
+        self._root = os.geteuid() == 0
+        self._groups = {os.getegid(), *os.getgroups()}
+        self._user = {0: 0}
+        self._group = {0: 0}
+
+    def learn(self, is_user, number, name):  # type: (bool, int, bytes) -> None
+        """Given a number and its name at the source, find out who has the name here."""
+        known = self._user if is_user else self._group
+        try:
+            if is_user:
+                import pwd
+
+                known[number] = pwd.getpwnam(os.fsdecode(name)).pw_uid
+            else:
+                import grp
+
+                known[number] = grp.getgrnam(os.fsdecode(name)).gr_gid
+        except KeyError:
+            known[number] = number
+
+    def give(self, handle, user, group, mode):  # type: (int, int, int, int) -> None
+        """Given a descriptor, who owns the source and its mode, give it to the same, as far as we may, and the mode."""
+        status = os.fstat(handle)
+        user = self._user.get(user, user) if self._root else status.st_uid
+        group = self._group.get(group, group)
+        if not self._root and group not in self._groups:
+            group = status.st_gid
+        changed = (user, group) != (status.st_uid, status.st_gid)
+        if changed:
+            os.chown(handle, user, group)
+        # A change of owner takes the special bits away.
+        if changed or status.st_mode & 0o7777 != mode:
+            os.fchmod(handle, mode)
+
+
+def _place(status):  # type: (os.stat_result) -> tuple[int, int]
+    return status.st_dev, status.st_ino
+
+
+def _same_place(path, place):  # type: (bytes, tuple[int, int]) -> bool
+    try:
+        return _place(os.stat(path)) == place
+    except OSError:
+        return False
+
+
+def _exists(name, directory):  # type: (bytes, int) -> bool
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def serve(source, sink):  # type: (typing.BinaryIO, typing.BinaryIO) -> None
+    """Given where frames come from and where answers go, serve until the frames end."""
+    top, stop_file, algorithm = (source.read(struct.unpack("!H", source.read(2))[0]) for _ in range(3))
+    receiver = Receiver(top, stop_file, algorithm.decode("ascii"))
+    digest_size = receiver._new_hash().digest_size
+    sink.write(b"mistamover receiver %d\n" % VERSION)
+    sink.flush()
+    while True:
+        header = source.read(HEADER.size)
+        if len(header) < HEADER.size:
+            return
+        kind, length, size, mode, user, group, mtime_ns = HEADER.unpack(header)
+        name = source.read(length)
+        if kind == FILE:
+            digest, content = source.read(digest_size), source.read(size)
+            if len(content) < size:
+                return
+            sink.write(receiver.file(name, digest, content, mode, user, group, mtime_ns))
+        elif kind == DIRECTORY:
+            receiver.directory(name, mode, user, group, mtime_ns)
+        elif kind in (USER, GROUP):
+            receiver.owner(kind, user if kind == USER else group, name)
+        elif kind == BEGIN:
+            receiver.begin(bool(mode))
+        elif kind == END:
+            sink.write(receiver.end())
+            sink.flush()
+        elif kind == LOOK:
+            sink.write(receiver.look())
+            sink.flush()
+        else:
+            return
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 6):
+        sys.exit("python3 is older than 3.6")
+    with open(0, "rb", 1 << 18, closefd=False) as stdin, open(1, "wb", 1 << 14, closefd=False) as stdout:
+        serve(stdin, stdout)
