@@ -155,6 +155,8 @@ def _ssh(values: Values) -> SshSettings:
     for refusal in refused:
         message = f"the option {refusal.option} is not allowed: {refusal.why}, expected a command without it"
         values.problem(_SSH, "cmd", message, "take the option out")
+    ciphers = values.text(_SSH, "ciphers")
+    compress = values.flag(_SSH, "compress")
     limit = values.text(_SSH, "bandwidth_limit")
     limited = limit is not None and bool(float(limit.rstrip("kKmMgG")))
     return SshSettings(
@@ -166,9 +168,11 @@ def _ssh(values: Values) -> SshSettings:
         ssh_config=_readable(values, "ssh_config"),
         use_checksum=values.flag(_SSH, "use_checksum"),
         bandwidth_limit=limit if limited else None,
+        ciphers=None if ciphers == "auto" else ciphers,
+        compress=compress,
         connect_timeout=values.amount(_SSH, "connect_timeout"),
         # What else is asked of rsync, it must do itself.
-        express=values.flag(_SSH, "express") and len(programs.rsync) == 1 and not limited,
+        express=values.flag(_SSH, "express") and len(programs.rsync) == 1 and not (limited or compress),
     )
 
 

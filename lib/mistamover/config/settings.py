@@ -80,6 +80,9 @@ class SshSettings:
     use_checksum: bool
     bandwidth_limit: str | None
     """As rsync's --bwlimit takes it (KiB/s, or with a suffix); None is no limit."""
+    ciphers: str | None
+    """As ssh's option of that name takes it; None chooses, after the user's own configuration."""
+    compress: bool
     connect_timeout: float
     express: bool
     """Small files may go by a receiver of ours; false where `cmd` asks for what only rsync does."""

@@ -10,9 +10,7 @@ import shlex
 import struct
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
-from mistamover.transport import process as processes
 from mistamover.transport import receiver
 from mistamover.transport.ssh import SshConnection
 
@@ -31,35 +29,31 @@ _BOOT = "import os,sys;n=int(sys.argv[1]);t=b''\nwhile len(t)<n:t+=os.read(0,n-l
 class Channel:
     """One receiver, and what it has been told."""
 
-    def __init__(self, ssh: SshConnection, run_dir: Path) -> None:
-        """Given a connection that stands and the directory of its socket, start a receiver; `greet` comes next."""
+    def __init__(self, ssh: SshConnection) -> None:
+        """Given a connection that stands, start a receiver; `greet` comes next. Raise LinkError."""
         self.generation = ssh.generation
         """The login that it belongs to."""
         self._text = resources.files(__package__).joinpath("receiver.py").read_bytes()
-        argv = ssh.command(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
-        self._process = processes.spawn(argv, directory=run_dir)
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self.stdin = self._process.stdin.fileno()
-        self.stdout = self._process.stdout.fileno()
+        self._session = ssh.open_session(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
+        self.stdin, self.stdout = self._session.stdin, self._session.stdout
         self.known: set[tuple[int, int]] = set()
         """Kinds and numbers of the users and groups that the receiver was told the names of."""
 
     def greet(self, words: Sequence[bytes]) -> str | None:
         """Given the target directory, its stop file and a hash, hand over the program; return why it does not run."""
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.write(self._text + b"".join(struct.pack("!H", len(word)) + word for word in words))
+            self._session.write(self._text + b"".join(struct.pack("!H", len(word)) + word for word in words))
             # Whatever a start-up file of the login shell prints comes before.
-            while (said := processes.read_line(self._process, _START)) is not None:
+            while (said := self._session.read_line(_START)) is not None:
                 if said == b"mistamover receiver %d" % receiver.VERSION:
                     self._prepare()
                     return None
-        return processes.last_words(self._process) or "it gives no answer"
+        return self._session.last_words() or "it gives no answer"
 
     @property
     def works(self) -> bool:
-        """Whether the process still runs, as far as is known here."""
-        return self._process.poll() is None
+        """Whether the receiver still runs, as far as is known here."""
+        return self._session.poll() is None
 
     def look(self) -> bytes:
         """Ask how the target directory is; return the answer, empty when the receiver is gone."""
@@ -74,11 +68,9 @@ class Channel:
 
     def end(self) -> None:
         """End the receiver."""
-        self._process.kill()
-        processes.end(self._process)
+        self._session.close()
 
     def _prepare(self) -> None:
-        os.set_blocking(self.stdin, False)
         os.set_blocking(self.stdout, False)
         # Refused to a user who has many pipes: then it is only slower.
         with contextlib.suppress(OSError):

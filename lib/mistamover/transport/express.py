@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import TargetError
@@ -32,12 +31,11 @@ LARGEST = 1 << 20
 class Express:
     """The receivers at one target: as many as lanes are busy at a time, each opened when it is first needed."""
 
-    def __init__(self, *, source: bytes, target: TargetSettings, ssh: SshConnection, run_dir: Path) -> None:
-        """Given the stream's directory, the target, the connection and a private directory, do nothing yet."""
+    def __init__(self, *, source: bytes, target: TargetSettings, ssh: SshConnection) -> None:
+        """Given the stream's directory, the target and the connection, do nothing yet."""
         self._source = source
         self._target = target
         self._ssh = ssh
-        self._run_dir = run_dir
         self.algorithm = target.hash if target.hash in ("md5", "sha1") else "sha256"
         """The hash of what goes this way: the one that is asked for, where every Python has it."""
         self._lock = threading.Lock()
@@ -112,7 +110,7 @@ class Express:
 
     def _start(self, generation: int) -> Channel | None:
         words = (os.fsencode(self._ssh.directory), os.fsencode(self._target.stop_file), self.algorithm.encode())
-        channel = Channel(self._ssh, self._run_dir)
+        channel = Channel(self._ssh)
         refusal = channel.greet(words)
         if refusal is None:
             return channel

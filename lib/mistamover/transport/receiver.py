@@ -15,7 +15,7 @@ import sys
 
 MYPY = False
 if MYPY:
-    import typing
+    from typing import BinaryIO
 
 VERSION = 1
 
@@ -23,11 +23,11 @@ VERSION = 1
 HEADER = struct.Struct("!BHIIIIq")
 
 #: Kinds of frames: look whether we are where we began; begin a batch; the name of a user or group; a directory;
-#: a file; the end of a batch.  For USER and GROUP the name is text and the number stands in its own field; for BEGIN the
-#: field `mode` is 1 when every file is to be flushed by itself.
+#: a file; the end of a batch.  For USER and GROUP the name is text and the number stands in its own field; for
+#: BEGIN the field `mode` is 1 when every file is to be flushed by itself.
 LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END = range(1, 8)
 
-#: Answers: LOOK is answered by STAY, STOP or MOVED; FILE by DONE or DECLINED; END by DONE, or DECLINED for the whole batch.
+#: Answers: to LOOK they are STAY, STOP or MOVED; to FILE, and to END for the whole batch, DONE or DECLINED.
 STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
 
 #: Descriptors of directories that are kept open within one batch.
@@ -43,7 +43,7 @@ _FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Receiver:
     """The target directory, and what one batch has opened and changed in it."""
 
-    def __init__(self, top, stop_file, algorithm):  # type: (bytes, bytes, str) -> None
+    def __init__(self, top: bytes, stop_file: bytes, algorithm: str) -> None:
         """Given the target directory, the name of its stop file and a hash of hashlib's, open the directory."""
         import hashlib
 
@@ -52,23 +52,23 @@ class Receiver:
         self._new_hash = getattr(hashlib, algorithm)
         self._root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._place = _place(os.fstat(self._root))
-        self._open = {}  # type: dict[bytes, int]
-        self._used = {}  # type: dict[bytes, tuple[int, int]]
-        self._attributes = {}  # type: dict[bytes, tuple[int, int, int, int]]
-        self._created = set()  # type: set[bytes]
+        self._open: dict[bytes, int] = {}
+        self._used: dict[bytes, tuple[int, int]] = {}
+        self._attributes: dict[bytes, tuple[int, int, int, int]] = {}
+        self._created: set[bytes] = set()
         self._owners = Owners()
         self._flush = False
         # Part of the temporary names; where it begins by chance, two receivers do not meet.
         self._number = int.from_bytes(os.urandom(3), "big")
         os.umask(0)
 
-    def look(self):  # type: () -> bytes
+    def look(self) -> bytes:
         """Return STOP when the stop file is there, MOVED when the directory is not the one that was opened."""
         if not _same_place(self._top, self._place):
             return MOVED
         return STOP if _exists(self._stop_file, self._root) else STAY
 
-    def begin(self, flush):  # type: (bool) -> None
+    def begin(self, flush: bool) -> None:
         """Given whether every file is to be flushed by itself, begin a batch: nothing is taken for granted."""
         self._forget()
         self._used.clear()
@@ -76,16 +76,17 @@ class Receiver:
         self._created.clear()
         self._flush = flush
 
-    def owner(self, kind, number, name):  # type: (int, int, bytes) -> None
+    def owner(self, kind: int, number: int, name: bytes) -> None:
         """Given USER or GROUP, a number and its name at the source, remember who that is here."""
         self._owners.learn(kind == USER, number, name)
 
-    def directory(self, name, mode, user, group, mtime_ns):  # type: (bytes, int, int, int, int) -> None
+    def directory(self, name: bytes, mode: int, user: int, group: int, mtime_ns: int) -> None:
         """Given a directory that holds files of the batch, remember how it is to be; `end` makes it so."""
         self._attributes[name] = (mode, user, group, mtime_ns)
 
-    def file(self, name, digest, content, mode, user, group, mtime_ns):
-        # type: (bytes, bytes, bytes, int, int, int, int) -> bytes
+    def file(
+        self, name: bytes, digest: bytes, content: bytes, mode: int, user: int, group: int, mtime_ns: int
+    ) -> bytes:
         """Given a file, put it in place whole; return DONE, or DECLINED with nothing changed under its name."""
         try:
             above, _, last = name.rpartition(b"/")
@@ -106,7 +107,7 @@ class Receiver:
             return DECLINED
         return DONE
 
-    def end(self):  # type: () -> bytes
+    def end(self) -> bytes:
         """Finish the batch; return DONE, or DECLINED when what was put in place is not to be trusted."""
         try:
             for name in sorted(self._attributes, reverse=True):
@@ -121,8 +122,9 @@ class Receiver:
         except OSError:
             return DECLINED
 
-    def _fill(self, handle, digest, content, mode, user, group, mtime_ns):
-        # type: (int, bytes, bytes, int, int, int, int) -> None
+    def _fill(
+        self, handle: int, digest: bytes, content: bytes, mode: int, user: int, group: int, mtime_ns: int
+    ) -> None:
         view = memoryview(content)
         while view:
             view = view[os.write(handle, view) :]
@@ -134,8 +136,8 @@ class Receiver:
         if self._flush:
             os.fsync(handle)
 
-    def _directory(self, name):  # type: (bytes) -> int
-        """Given a directory's name, return a descriptor, part by part and never through a link; make what is missing."""
+    def _directory(self, name: bytes) -> int:
+        """Given a directory's name, return a descriptor, opened part by part, never through a link."""
         handle = self._open.get(name)
         if handle is not None:
             return handle
@@ -157,7 +159,7 @@ class Receiver:
         self._used.setdefault(name, _place(os.fstat(handle)))
         return handle
 
-    def _finish_directory(self, name, mode, user, group, mtime_ns):  # type: (bytes, int, int, int, int) -> None
+    def _finish_directory(self, name: bytes, mode: int, user: int, group: int, mtime_ns: int) -> None:
         """As rsync does it with the directories above a file: owner, mode and time are those of the source."""
         if name not in self._used:
             return
@@ -165,7 +167,7 @@ class Receiver:
         self._owners.give(handle, user, group, mode)
         os.utime(handle, ns=(mtime_ns, mtime_ns))
 
-    def _forget(self):  # type: () -> None
+    def _forget(self) -> None:
         for handle in self._open.values():
             os.close(handle)
         self._open.clear()
@@ -174,13 +176,13 @@ class Receiver:
 class Owners:
     """Who the users and groups of the source are here, by the rules of rsync's -o and -g: names come before numbers."""
 
-    def __init__(self):  # type: () -> None
+    def __init__(self) -> None:
         self._root = os.geteuid() == 0
         self._groups = {os.getegid(), *os.getgroups()}
         self._user = {0: 0}
         self._group = {0: 0}
 
-    def learn(self, is_user, number, name):  # type: (bool, int, bytes) -> None
+    def learn(self, is_user: bool, number: int, name: bytes) -> None:
         """Given a number and its name at the source, find out who has the name here."""
         known = self._user if is_user else self._group
         try:
@@ -195,7 +197,7 @@ class Owners:
         except KeyError:
             known[number] = number
 
-    def give(self, handle, user, group, mode):  # type: (int, int, int, int) -> None
+    def give(self, handle: int, user: int, group: int, mode: int) -> None:
         """Given a descriptor, who owns the source and its mode, give it to the same, as far as we may, and the mode."""
         status = os.fstat(handle)
         user = self._user.get(user, user) if self._root else status.st_uid
@@ -210,18 +212,18 @@ class Owners:
             os.fchmod(handle, mode)
 
 
-def _place(status):  # type: (os.stat_result) -> tuple[int, int]
+def _place(status: os.stat_result) -> "tuple[int, int]":
     return status.st_dev, status.st_ino
 
 
-def _same_place(path, place):  # type: (bytes, tuple[int, int]) -> bool
+def _same_place(path: bytes, place: "tuple[int, int]") -> bool:
     try:
         return _place(os.stat(path)) == place
     except OSError:
         return False
 
 
-def _exists(name, directory):  # type: (bytes, int) -> bool
+def _exists(name: bytes, directory: int) -> bool:
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -229,7 +231,7 @@ def _exists(name, directory):  # type: (bytes, int) -> bool
     return True
 
 
-def serve(source, sink):  # type: (typing.BinaryIO, typing.BinaryIO) -> None
+def serve(source: "BinaryIO", sink: "BinaryIO") -> None:
     """Given where frames come from and where answers go, serve until the frames end."""
     top, stop_file, algorithm = (source.read(struct.unpack("!H", source.read(2))[0]) for _ in range(3))
     receiver = Receiver(top, stop_file, algorithm.decode("ascii"))
@@ -264,7 +266,7 @@ def serve(source, sink):  # type: (typing.BinaryIO, typing.BinaryIO) -> None
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 6):
+    if sys.version_info < (3, 6):  # noqa: UP036 (the target's Python, not ours)
         sys.exit("python3 is older than 3.6")
     with open(0, "rb", 1 << 18, closefd=False) as stdin, open(1, "wb", 1 << 14, closefd=False) as stdout:
         serve(stdin, stdout)

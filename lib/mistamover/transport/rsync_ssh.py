@@ -57,8 +57,8 @@ class RsyncSsh:
         self._run_dir = state_dir
         self._place = f".mistamover/{owner}"
         self._ssh = SshConnection(target, state_dir, self._place)
-        self._sftp = Sftp(self._ssh, state_dir)
-        self._express = Express(source=source, target=target, ssh=self._ssh, run_dir=state_dir)
+        self._sftp = Sftp(self._ssh)
+        self._express = Express(source=source, target=target, ssh=self._ssh)
         self._warm: RsyncRun | None = None
         self._warm_generation = 0
         self._leftovers = Leftovers(state_dir)
@@ -162,6 +162,8 @@ class RsyncSsh:
         settings = self._target.ssh
         argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
         argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
+        if settings.compress:
+            argv.append("--compress")
         if settings.bandwidth_limit:
             argv.append(f"--bwlimit={settings.bandwidth_limit}")
         return [*argv, *extra, "-e", self._ssh.remote_shell()]

@@ -22,7 +22,7 @@ _CHUNK = 1 << 18
 #: A file with fewer blocks than its size asks for has holes, which rsync keeps.  Below this size nobody minds.
 _SPARSE_FROM = 64 * 1024
 
-#: Seconds without any progress after which the far end counts as dead; and what an attempt that is to end may still last.
+#: Seconds without any progress after which the far end counts as dead; and how long an attempt that is to end may last.
 _STALLED = 60.0
 _LAST_CALL = 0.25
 

@@ -11,16 +11,14 @@ import errno
 import os
 import select
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import display
-from mistamover.transport import process as processes
+from mistamover.transport.mux import Session
 from mistamover.transport.ssh import SshConnection
 
 if TYPE_CHECKING:
@@ -33,12 +31,11 @@ _ANSWER = 60.0
 class Sftp:
     """An SFTP channel that is opened when it is first needed; paths are relative to the target directory."""
 
-    def __init__(self, ssh: SshConnection, run_dir: Path) -> None:
-        """Given the connection and the directory its socket is in, do nothing yet."""
+    def __init__(self, ssh: SshConnection) -> None:
+        """Given the connection, do nothing yet."""
         self._ssh = ssh
-        self._run_dir = run_dir
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Session | None = None
         self._client: paramiko.SFTPClient | None = None
         self._generation = 0
 
@@ -130,18 +127,18 @@ class Sftp:
     def _open(self) -> paramiko.SFTPClient:
         import paramiko
 
-        stale = self._generation != self._ssh.generation or self._process is None or self._process.poll() is not None
+        stale = self._generation != self._ssh.generation or self._channel is None or self._channel.poll() is not None
         if self._client is None or stale:
             self._end()
-            self._process = processes.spawn(self._ssh.command("sftp", subsystem=True), directory=self._run_dir)
-            self._client = paramiko.SFTPClient(cast(Any, _Pipe(self._process)))
+            self._channel = self._ssh.open_session("sftp", subsystem=True)
+            self._client = paramiko.SFTPClient(cast(Any, _Pipe(self._channel)))
             self._generation = self._ssh.generation
         return self._client
 
     def _end(self) -> None:
-        process, self._process, self._client = self._process, None, None
-        if process is not None:
-            processes.end(process)
+        channel, self._channel, self._client = self._channel, None, None
+        if channel is not None:
+            channel.close()
 
 
 def _aside(session: str) -> str:
@@ -149,26 +146,24 @@ def _aside(session: str) -> str:
 
 
 class _Pipe:
-    """The two pipes of an ssh process in the shape of the channel that paramiko expects."""
+    """The pipes of a session in the shape of the channel that paramiko expects."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        self._process = process
-        self._stdin = process.stdin.fileno()
-        self._stdout = process.stdout.fileno()
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def send(self, data: bytes) -> int:
-        return os.write(self._stdin, data)
+        self._session.write(data, _ANSWER)
+        return len(data)
 
     def recv(self, size: int) -> bytes:
         poll = select.poll()
-        poll.register(self._stdout, select.POLLIN)
+        poll.register(self._session.stdout, select.POLLIN)
         if not poll.poll(_ANSWER * 1000):
             raise TimeoutError(f"no answer in {_ANSWER:g} s")
-        return os.read(self._stdout, size)
+        return os.read(self._session.stdout, size)
 
     def get_name(self) -> str:
         return "mistamover"
 
     def close(self) -> None:
-        processes.end(self._process)
+        self._session.close()

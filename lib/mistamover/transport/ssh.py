@@ -26,7 +26,9 @@ import psutil
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.durable import write_whole
+from mistamover.transport import ciphers
 from mistamover.transport import process as processes
+from mistamover.transport.mux import LOST, Session
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +75,6 @@ done
 rm -rf -- "$2/$3"
 """
 
-#: Status with which ssh itself says that the connection failed.
-_SSH_FAILED = 255
-
 _HINTS = (
     ("Host key verification failed", "log in once by hand, or add the key with ssh-keyscan, to make the host known"),
     ("Permission denied", "check username and identity_file, and that the target's authorized_keys holds the key"),
@@ -96,7 +95,7 @@ class SshConnection:
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._master: subprocess.Popen[bytes] | None = None
-        self._control: subprocess.Popen[bytes] | None = None
+        self._control: Session | None = None
         self._socket = ""
         self.session = ""
         """Name of this session's directory below our place at the target."""
@@ -108,7 +107,8 @@ class SshConnection:
     @property
     def alive(self) -> bool:
         """Whether the connection stands, as far as is known here."""
-        return all(p is not None and p.poll() is None for p in (self._master, self._control))
+        master, control = self._master, self._control
+        return master is not None and control is not None and master.poll() is None and control.poll() is None
 
     def open(self) -> None:
         """Connect and start the control shell, unless both stand. Raise LinkError or TargetError."""
@@ -134,8 +134,7 @@ class SshConnection:
         argv += ["-o", f"ConnectTimeout={max(1, round(settings.connect_timeout))}"]
         argv += ["-o", "ControlPersist=no", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
         argv += ["-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "ClearAllForwardings=yes"]
-        if settings.ssh_config is not None:
-            argv += ["-F", str(settings.ssh_config)]
+        argv += self._configuration()
         if settings.identity_file is not None:
             argv += ["-i", str(settings.identity_file), "-o", "IdentitiesOnly=yes"]
         if settings.port is not None:
@@ -155,19 +154,28 @@ class SshConnection:
         if said is None:
             raise LinkError(self._explain(processes.last_words(self._master)))
 
+    def _configuration(self) -> list[str]:
+        """Return the options that name the configuration file to read and the ciphers to use."""
+        settings = self._target.ssh
+        preferring = ciphers.configuration(settings.ssh[0], settings.ssh_config) if settings.ciphers is None else None
+        if preferring is not None and not any(word.startswith("-F") for word in settings.ssh):
+            write_whole(self._run_dir / "ssh_config", preferring.encode(), durable=False)
+            return ["-F", "./ssh_config"]
+        named = ["-F", str(settings.ssh_config)] if settings.ssh_config is not None else []
+        return named if settings.ciphers is None else [*named, "-o", f"Ciphers={settings.ciphers}"]
+
     def _start_control(self) -> None:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
         words = [self._target.directory, self._place, self.session, self._target.stop_file]
         script = "exec sh -c " + shlex.quote(_CONTROL) + " mistamover " + " ".join(map(shlex.quote, words))
-        self._control = processes.spawn(self.command(script), directory=self._run_dir)
-        while (said := processes.read_line(self._control, _ANSWER)) is not None:
+        self._control = self.open_session(script)
+        while (said := self._control.read_line(_ANSWER)) is not None:
             # Whatever a start-up file of the login shell prints comes before.
             if said.startswith(b"mistamover ready "):
                 self.directory = os.fsdecode(said.removeprefix(b"mistamover ready "))
                 return
-        status = self._control.poll()
-        words_said = processes.last_words(self._control)
-        if not self._master or self._master.poll() is not None or status == _SSH_FAILED:
+        words_said = self._control.last_words()
+        if not self._master or self._master.poll() is not None or self._control.wait(1.0) == LOST:
             raise LinkError(self._explain(words_said))
         raise TargetError(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
@@ -182,9 +190,9 @@ class SshConnection:
         """Return the value of rsync's -e: a client of this connection, which never makes one of its own."""
         return f"ssh -F none -S {self._socket} -o ProxyCommand=false"
 
-    def command(self, remote: str, *, subsystem: bool = False) -> list[str]:
-        """Given a remote command line or the name of a subsystem, return the argv that runs it here."""
-        return [*self.remote_shell().split(), *(["-s"] if subsystem else []), "--", self._target.host, remote]
+    def open_session(self, command: str, *, subsystem: bool = False) -> Session:
+        """Given a remote command line or the name of a subsystem, run it over this connection. Raise LinkError."""
+        return Session(self._run_dir, self._socket, command, subsystem=subsystem)
 
     def look(self) -> bool:
         """Tell whether the stop file is there. Raise TargetError when the directory is not the one we opened."""
@@ -220,27 +228,32 @@ class SshConnection:
     def _run(self, remote: str, names: Sequence[bytes], what: str) -> None:
         """Given a command line for the target directory and the names that it reads, run it to its end."""
         line = f"cd -- {shlex.quote(self.directory)} && {remote}"
-        process = processes.spawn(self.command(line), directory=self._run_dir)
+        session = self.open_session(line)
         try:
-            _, said = process.communicate(b"".join(name + b"\0" for name in names), timeout=_FLUSH)
-        except subprocess.TimeoutExpired:
-            raise LinkError(f"no answer from {self._target.host} in {_FLUSH:g} s") from None
+            with contextlib.suppress(BrokenPipeError):
+                session.write(b"".join(name + b"\0" for name in names))
+            session.finish_input()
+            words = session.last_words(_FLUSH)[-300:]
+            status = session.wait(_ANSWER)
+        except OSError as error:
+            raise LinkError(f"the connection to {self._target.host} was lost: {error.strerror or error}") from None
         finally:
-            processes.end(process)
-        words = said.decode("utf-8", "backslashreplace").strip()[-300:]
-        if process.returncode == _SSH_FAILED:
+            session.close()
+        if status is None:
+            raise LinkError(f"no answer from {self._target.host} in {_FLUSH:g} s")
+        if status == LOST:
             raise LinkError(f"the connection to {self._target.host} was lost: {words}")
-        if process.returncode:
+        if status:
             raise TargetError(f"{self._target.host}: cannot {what}: {words}")
 
     def _ask(self, word: str, timeout: float) -> str:
         with self._lock:
             control = self._control
-            if control is None or control.stdin is None:
+            if control is None:
                 raise LinkError(f"not connected to {self._target.host}")
             try:
-                control.stdin.write(word.encode() + b"\n")
-                answer = processes.read_line(control, timeout)
+                control.write(word.encode() + b"\n")
+                answer = control.read_line(timeout)
             except OSError:
                 answer = None
             if answer is None:
@@ -256,20 +269,22 @@ class SshConnection:
 
     def abort(self) -> None:
         """Kill the connection, without waiting for whoever uses it."""
-        for process in (self._control, self._master):
-            if process is not None:
-                process.kill()
+        # The ssh process holds the other ends of all that anybody waits for.
+        master = self._master
+        if master is not None:
+            master.kill()
 
     def close(self, *, finished: bool) -> None:
         """End the connection and all that runs over it; with `finished`, leave nothing of ours at the target."""
         with self._lock:
-            if self.alive and self._control and self._control.stdin:
+            if self.alive and self._control:
                 with contextlib.suppress(OSError):
-                    self._control.stdin.write(b"clean\n" if finished else b"leave\n")
-                    processes.read_line(self._control, _ANSWER)
-            for process in (self._control, self._master):
-                if process is not None:
-                    processes.end(process)
+                    self._control.write(b"clean\n" if finished else b"leave\n")
+                    self._control.read_line(_ANSWER)
+            if self._control is not None:
+                self._control.close()
+            if self._master is not None:
+                processes.end(self._master)
             self._control = self._master = None
             if self._socket:
                 (self._run_dir / self._socket).unlink(missing_ok=True)
