@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, V
 from mistamover.transport.base import Capabilities, Guard
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
+from mistamover.transport.link import Link, giving_way
 from mistamover.transport.rsync_output import OUT_FORMAT, Complaints, Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.sftp import Sftp
@@ -33,6 +35,9 @@ _TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
 #: rsync statuses after which single files may have failed while others arrived: partial, vanished, file I/O.
 _PARTIAL = frozenset({23, 24, 11, 3})
 
+#: Seconds for an answer of the target that needs no disk.
+_ANSWER = 60.0
+
 #: So many small files are flushed one by one; beyond, one `sync -f` for all of them is quicker.
 _FEW = 8
 
@@ -41,6 +46,23 @@ _MANY = 200
 
 #: From this size on a file is worth resuming after a broken attempt.
 _RESUME_FROM = 16 * 1024 * 1024
+
+#: From this size on a file is worth a connection of its own, so that no small one waits behind its bytes.
+_APART_FROM = 64 * 1024 * 1024
+
+#: Runs at the target beside a large file.  First it makes its connection give way (see `link.giving_way`), and with it
+#: all that is started over it later.  $1 is where the file is being written: what has come is flushed again and again, so
+#: that little is left for the end, and the flush of a small file meanwhile does not wait for all of it.  It ends with
+#: its connection: nobody takes what it says any more.
+_WRITE_BEHIND = """
+read -r load rest < /proc/loadavg
+if [ "${load%%.*}" -lt "$(nproc)" ] && chrt -i -p 0 "$PPID"; then :; else renice -n 10 -p "$PPID"; fi >/dev/null 2>&1
+cd -- "$1" || exit
+while echo; do
+  for file in .[!.]*; do [ -f "$file" ] && sync -d -- "./$file"; done
+  sleep 0.2
+done
+"""
 
 
 class RsyncSsh:
@@ -57,6 +79,7 @@ class RsyncSsh:
         self._run_dir = state_dir
         self._place = f".mistamover/{owner}"
         self._ssh = SshConnection(target, state_dir, self._place)
+        self._apart = Link(target, state_dir, name="a", background=True)
         self._sftp = Sftp(self._ssh)
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._warm: RsyncRun | None = None
@@ -124,8 +147,7 @@ class RsyncSsh:
 
     def _deliver_units(self, units: Sequence[Unit], guard: Guard) -> list[Verdict]:
         if len(units) == 1 and units[0].identity.size >= _RESUME_FROM:
-            run = self._cold(resume=units[0])
-            run.send([units[0].name], guard)
+            run = self._deliver_large(units[0], guard)
         else:
             names = [unit.name for unit in units]
             batch = self._leftovers.begin(names)
@@ -145,6 +167,26 @@ class RsyncSsh:
             self._prepare_warm()
         return self._judge(units, run)
 
+    def _deliver_large(self, unit: Unit, guard: Guard) -> RsyncRun:
+        """Send a file that takes a while; from a certain size on over a connection of its own, which gives way.
+
+        On one connection everything else would stand in line behind it.
+        """
+        if unit.identity.size < _APART_FROM:
+            run = self._cold(resume=unit)
+            run.send([unit.name], guard)
+            return run
+        self._apart.open()
+        words = shlex.quote(_WRITE_BEHIND) + " mistamover " + shlex.quote(f"{self._ssh.directory}/{self._temporary}")
+        behind = self._apart.session(f"exec sh -c {words}")
+        try:
+            behind.read_line(_ANSWER)
+            run = self._cold(resume=unit, apart=True)
+            run.send([unit.name], guard)
+        finally:
+            behind.close()
+        return run
+
     def _flushed(self, verdicts: list[Verdict]) -> list[Verdict]:
         if not any(isinstance(verdict, Confirmed) for verdict in verdicts):
             return verdicts
@@ -158,7 +200,12 @@ class RsyncSsh:
 
     # -- single files -------------------------------------------------------------------------
 
-    def _arguments(self, *extra: str) -> list[str]:
+    @property
+    def _temporary(self) -> str:
+        """Where large files are written until they are whole, relative to the target directory."""
+        return f"{self._place}/{self._ssh.session}"
+
+    def _arguments(self, *extra: str, shell: str = "") -> list[str]:
         settings = self._target.ssh
         argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
         argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
@@ -166,22 +213,22 @@ class RsyncSsh:
             argv.append("--compress")
         if settings.bandwidth_limit:
             argv.append(f"--bwlimit={settings.bandwidth_limit}")
-        return [*argv, *extra, "-e", self._ssh.remote_shell()]
+        return [*argv, *extra, "-e", shell or self._ssh.rsync_shell()]
 
     def _start(self, argv: list[str], destination: str) -> RsyncRun:
         source = os.fsdecode(self._source.rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
         return RsyncRun([*argv, "--", source, f"{host}:{destination}/"], self._run_dir)
 
-    def _cold(self, *, resume: Unit | None = None) -> RsyncRun:
+    def _cold(self, *, resume: Unit | None = None, apart: bool = False) -> RsyncRun:
         how = "--checksum" if self._target.ssh.use_checksum else "--ignore-times"
         extra = [how]
         if resume is not None:
             extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
-            extra.append(f"--temp-dir={self._place}/{self._ssh.session}")
+            extra.append(f"--temp-dir={self._temporary}")
             extra += ["--info=progress2", "--outbuf=N"]
-        argv = self._arguments(*extra)
-        return self._start(argv, self._ssh.directory)
+        argv = self._arguments(*extra, shell=self._apart.rsync_shell() if apart else "")
+        return self._start([*giving_way(), *argv] if apart else argv, self._ssh.directory)
 
     def _take_warm(self) -> RsyncRun:
         with self._lock:
@@ -323,6 +370,7 @@ class RsyncSsh:
     def abort(self) -> None:
         """See `Transport.abort`."""
         self._ssh.abort()
+        self._apart.abort()
 
     def close(self, *, finished: bool) -> None:
         """See `Transport.close`."""
@@ -332,6 +380,7 @@ class RsyncSsh:
             warm.end()
         self._sftp.close()
         self._express.close()
+        self._apart.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._ssh.close(finished=finished)
 

@@ -1,39 +1,22 @@
-"""One owned OpenSSH connection to one target, and a control shell over it.
+"""The target at the other end of the owned connection: made ready, and asked small things by a control shell.
 
-Everything that goes to a target shares this connection (ControlMaster), so keys,
-agents, jump hosts and known hosts are OpenSSH's and are asked for once.  The
-socket lies in a private directory and is named relative to it, which keeps it
-below the length that the system allows for sockets.
-
-The control shell runs two fixed words for us, `look` and `sync`.  It never
+The control shell runs a few fixed words for us, such as `look` and `sync`.  It never
 sees the name of a delivered file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import logging
 import os
 import shlex
-import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
-from mistamover.files.durable import write_whole
-from mistamover.transport import ciphers
-from mistamover.transport import process as processes
+from mistamover.transport.link import Link
 from mistamover.transport.mux import LOST, Session
-
-logger = logging.getLogger(__name__)
-
-#: ssh gives a dead peer up after 3 unanswered questions of 15 s; so no wait for one is longer than that.
-_KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3")
 
 #: Seconds for an answer of the control shell that needs no disk.
 _ANSWER = 60.0
@@ -75,14 +58,6 @@ done
 rm -rf -- "$2/$3"
 """
 
-_HINTS = (
-    ("Host key verification failed", "log in once by hand, or add the key with ssh-keyscan, to make the host known"),
-    ("Permission denied", "check username and identity_file, and that the target's authorized_keys holds the key"),
-    ("Could not resolve hostname", "check target_host"),
-    ("Connection refused", "is sshd running there, and is the port right?"),
-    ("timed out", "is the host up, and does a firewall let ssh through?"),
-)
-
 
 class SshConnection:
     """The connection of one stream to one target; `open` may be called again after a loss."""
@@ -93,10 +68,8 @@ class SshConnection:
         self._run_dir = run_dir
         self._place = place
         self._lock = threading.RLock()
-        self._numbers = itertools.count(1)
-        self._master: subprocess.Popen[bytes] | None = None
+        self._link = Link(target, run_dir, name="c")
         self._control: Session | None = None
-        self._socket = ""
         self.session = ""
         """Name of this session's directory below our place at the target."""
         self.directory = ""
@@ -107,8 +80,8 @@ class SshConnection:
     @property
     def alive(self) -> bool:
         """Whether the connection stands, as far as is known here."""
-        master, control = self._master, self._control
-        return master is not None and control is not None and master.poll() is None and control.poll() is None
+        control = self._control
+        return self._link.alive and control is not None and control.poll() is None
 
     def open(self) -> None:
         """Connect and start the control shell, unless both stand. Raise LinkError or TargetError."""
@@ -117,52 +90,12 @@ class SshConnection:
                 return
             self.close(finished=False)
             try:
-                self._connect()
+                self._link.open()
                 self._start_control()
             except BaseException:
                 self.close(finished=False)
                 raise
             self.generation += 1
-
-    def _connect(self) -> None:
-        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        end_orphan(self._run_dir)
-        self._socket = f"./c{next(self._numbers)}"
-        (self._run_dir / self._socket).unlink(missing_ok=True)
-        settings = self._target.ssh
-        argv = [*settings.ssh, *_KEEP_ALIVE, "-o", "BatchMode=yes"]
-        argv += ["-o", f"ConnectTimeout={max(1, round(settings.connect_timeout))}"]
-        argv += ["-o", "ControlPersist=no", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
-        argv += ["-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "ClearAllForwardings=yes"]
-        argv += self._configuration()
-        if settings.identity_file is not None:
-            argv += ["-i", str(settings.identity_file), "-o", "IdentitiesOnly=yes"]
-        if settings.port is not None:
-            argv += ["-p", str(settings.port)]
-        if settings.username is not None:
-            argv += ["-l", settings.username]
-        argv += ["-M", "-N", "-S", self._socket, "--", self._target.host]
-        try:
-            self._master = processes.spawn(argv, directory=self._run_dir, stdin=subprocess.DEVNULL)
-        except FileNotFoundError as error:
-            raise LinkError(f"{error}: install the package openssh-client") from None
-        _remember(self._run_dir, self._master.pid)
-        # Twice the connect timeout: it bounds the TCP connection only, the login comes after.
-        said = processes.read_line(self._master, 2 * settings.connect_timeout + 5)
-        while said is not None and said != b"connected":
-            said = processes.read_line(self._master, settings.connect_timeout)
-        if said is None:
-            raise LinkError(self._explain(processes.last_words(self._master)))
-
-    def _configuration(self) -> list[str]:
-        """Return the options that name the configuration file to read and the ciphers to use."""
-        settings = self._target.ssh
-        preferring = ciphers.configuration(settings.ssh[0], settings.ssh_config) if settings.ciphers is None else None
-        if preferring is not None and not any(word.startswith("-F") for word in settings.ssh):
-            write_whole(self._run_dir / "ssh_config", preferring.encode(), durable=False)
-            return ["-F", "./ssh_config"]
-        named = ["-F", str(settings.ssh_config)] if settings.ssh_config is not None else []
-        return named if settings.ciphers is None else [*named, "-o", f"Ciphers={settings.ciphers}"]
 
     def _start_control(self) -> None:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
@@ -175,24 +108,19 @@ class SshConnection:
                 self.directory = os.fsdecode(said.removeprefix(b"mistamover ready "))
                 return
         words_said = self._control.last_words()
-        if not self._master or self._master.poll() is not None or self._control.wait(1.0) == LOST:
-            raise LinkError(self._explain(words_said))
+        if not self._link.alive or self._control.wait(1.0) == LOST:
+            raise LinkError(self._link.explain(words_said))
         raise TargetError(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
         )
 
-    def _explain(self, said: str) -> str:
-        user = f"{self._target.ssh.username}@" if self._target.ssh.username else ""
-        hint = next((f" ({hint})" for words, hint in _HINTS if words in said), "")
-        return f"cannot connect to {user}{self._target.host}: {said or 'no answer'}{hint}"
-
-    def remote_shell(self) -> str:
+    def rsync_shell(self) -> str:
         """Return the value of rsync's -e: a client of this connection, which never makes one of its own."""
-        return f"ssh -F none -S {self._socket} -o ProxyCommand=false"
+        return self._link.rsync_shell()
 
     def open_session(self, command: str, *, subsystem: bool = False) -> Session:
         """Given a remote command line or the name of a subsystem, run it over this connection. Raise LinkError."""
-        return Session(self._run_dir, self._socket, command, subsystem=subsystem)
+        return self._link.session(command, subsystem=subsystem)
 
     def look(self) -> bool:
         """Tell whether the stop file is there. Raise TargetError when the directory is not the one we opened."""
@@ -269,10 +197,7 @@ class SshConnection:
 
     def abort(self) -> None:
         """Kill the connection, without waiting for whoever uses it."""
-        # The ssh process holds the other ends of all that anybody waits for.
-        master = self._master
-        if master is not None:
-            master.kill()
+        self._link.abort()
 
     def close(self, *, finished: bool) -> None:
         """End the connection and all that runs over it; with `finished`, leave nothing of ours at the target."""
@@ -283,28 +208,5 @@ class SshConnection:
                     self._control.read_line(_ANSWER)
             if self._control is not None:
                 self._control.close()
-            if self._master is not None:
-                processes.end(self._master)
-            self._control = self._master = None
-            if self._socket:
-                (self._run_dir / self._socket).unlink(missing_ok=True)
-
-
-def _remember(run_dir: Path, pid: int) -> None:
-    started = psutil.Process(pid).create_time()
-    write_whole(run_dir / "ssh.pid", f"{pid} {started}\n".encode(), durable=False)
-
-
-def end_orphan(run_dir: Path) -> None:
-    """Given a run directory, end the connection that a killed predecessor left behind, if it still stands."""
-    try:
-        pid, started = (run_dir / "ssh.pid").read_text().split()
-        orphan = psutil.Process(int(pid))
-        if abs(orphan.create_time() - float(started)) < 0.1:
-            logger.info("ending ssh process %s that an earlier process left behind", pid)
-            orphan.kill()
-            orphan.wait(5)
-    except (OSError, ValueError, psutil.Error):
-        return
-    finally:
-        (run_dir / "ssh.pid").unlink(missing_ok=True)
+            self._control = None
+            self._link.close()
