@@ -72,6 +72,10 @@ class LinkError(TransportError):
     """The target cannot be reached: ssh, network, login, host key."""
 
 
+class SessionRefused(LinkError):
+    """A connection stands, but its server allows no further session on it."""
+
+
 class TargetError(TransportError):
     """The target was reached and refuses: disk full, read-only, permission, missing."""
 

@@ -138,6 +138,8 @@ class StreamSettings:
     """Endings of handshake files (`.<extension>`); never data."""
     state_dir: Path
     """This stream's own directory below the state directory."""
+    links_dir: Path
+    """Where the connections are kept that several streams share."""
     stop_timeout: float
     log: LogSettings
 

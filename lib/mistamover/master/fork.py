@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mistamover.config.settings import StreamSettings
 from mistamover.stream import process
@@ -18,7 +18,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]) -> int:
-    """Given a stream's settings and the master's descriptors to close, start its process; return the pid.
+    """Given a stream's settings and the master's descriptors to close, start its process; return the pid."""
+    return fork(lambda: process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug), close)
+
+
+def fork(run: Callable[[], int], close: Sequence[int]) -> int:
+    """Given what to run and the master's descriptors to close, run it in a process of its own; return the pid.
 
     The process gets SIGTERM when the master dies, whatever way it dies.
     """
@@ -37,7 +42,7 @@ def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, deb
         for handler in list(logging.getLogger().handlers):
             logging.getLogger().removeHandler(handler)
             handler.close()
-        status = process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug)
+        status = run()
     except BaseException:  # noqa: BLE001 (the top of a process: nothing may run on into the master's code)
         traceback.print_exc()
     finally:

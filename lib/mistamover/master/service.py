@@ -21,7 +21,8 @@ from mistamover.config.load import load_lenient
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
 from mistamover.master.child import Child, ChildState, Wish
-from mistamover.master.fork import ends_well, fork_stream, how_it_ended
+from mistamover.master.fork import ends_well, fork, fork_stream, how_it_ended
+from mistamover.master.links import LinksProcess
 from mistamover.master.notify import notify
 from mistamover.report import mastership
 from mistamover.report.mastership import ChildReport, MasterReport
@@ -81,6 +82,7 @@ class Master:
         self._report = mastership.this_process(settings.file, mode.value)
         self._written: MasterReport | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._links = LinksProcess(lambda run: fork(run, (self._wake_read, self._wake_write)))
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -112,6 +114,7 @@ class Master:
         """Make the processes agree with the settings, touching only those that are concerned."""
         now = time.monotonic()
         wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
+        self._links.consider(wanted.values(), settings.log, now, debug=settings.debug)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
@@ -139,6 +142,7 @@ class Master:
 
     def _serve_children(self) -> None:
         now = time.monotonic()
+        self._links.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals:
@@ -165,7 +169,9 @@ class Master:
                 return
             if pid == 0:
                 return
-            if (child := by_pid.get(pid)) is not None:
+            if pid == self._links.pid:
+                self._links.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
+            elif (child := by_pid.get(pid)) is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
 
     def _bury(self, child: Child, code: int) -> None:
@@ -262,6 +268,7 @@ class Master:
                 _signal(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
                 child.pid = None
+        self._links.stop()
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -275,6 +282,7 @@ class Master:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)
+        moments.append(self._links.next_moment())
         due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)

@@ -34,6 +34,7 @@ class LeaseGuard:
         self._pending: set[bytes] = set()
         self._sent: set[bytes] = set()
         self._lost: set[bytes] = set()
+        self._reading = True
         self._deadline: float | None = None
         self.orphans: list[Orphan] = []
         self.sent_bytes = 0
@@ -52,6 +53,13 @@ class LeaseGuard:
         with self._lock:
             self._sent.add(name)
             if name in self._pending:
+                self._release(name)
+
+    def read_enough(self) -> None:
+        """See `Guard.read_enough`."""
+        with self._lock:
+            self._reading = False
+            for name in list(self._pending):
                 self._release(name)
 
     def progressed(self, size: int) -> None:
@@ -77,7 +85,7 @@ class LeaseGuard:
                 if leases.held(handle):
                     continue
                 self._pending.add(name)
-                if name in self._sent:
+                if name in self._sent or not self._reading:
                     self._release(name)
             if self._pending:
                 self._set_deadline(time.monotonic() + GRACE)

@@ -87,6 +87,7 @@ class Pipeline:
             excluded=excluded_names(self._books.root, os.fsencode(settings.quarantine_dir)),
             whole_directories=settings.unit is TransferUnit.DIRECTORY,
             changes=not self._books.move,
+            ignored=lambda name, kind: ignored_by_name(name, kind, self._books.rules) is not None,
             mode=settings.watch,
             rescan_interval=settings.rescan_interval,
             wake=self.wake,
@@ -340,7 +341,8 @@ class Pipeline:
 
     def _show(self, *, final: bool = False) -> None:
         hold = self._hold()
-        self._presenter.show(self._state(hold), hold, dict(self._arrivals.problems), self._removal.refused, final=final)
+        problems = dict(self._arrivals.problems)
+        self._presenter.show(self._state(hold), hold, problems, self._removal.refused, self._arrivals.gap, final=final)
 
     def _state(self, hold: Reason | None) -> StreamState:
         if self.complete:

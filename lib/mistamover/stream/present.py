@@ -42,15 +42,23 @@ class Presenter:
         return max(0.0, self._next - time.monotonic())
 
     def show(
-        self, state: StreamState, hold: Reason | None, problems: dict[bytes, str], refused: str, *, final: bool = False
+        self,
+        state: StreamState,
+        hold: Reason | None,
+        problems: dict[bytes, str],
+        refused: str,
+        gap: str,
+        *,
+        final: bool = False,
     ) -> None:
-        """Given the state, why nothing is sent, what could not be read and what a mirror refuses to remove, write it.
+        """Given the state, why nothing is sent, what could not be read, what a mirror refuses to remove and why not all
+        is watched, write it.
 
         At most twice a second unless `final`, and only when something has changed.
         """
         if not final and time.monotonic() < self._next:
             return
-        snapshot = self._take(state, hold, problems, refused, _MOST_NAMED_AT_END if final else _MOST_NAMED)
+        snapshot = self._take(state, hold, problems, refused, gap, _MOST_NAMED_AT_END if final else _MOST_NAMED)
         if not final and self._last is not None and replace(self._last, updated=snapshot.updated) == snapshot:
             return
         try:
@@ -61,13 +69,13 @@ class Presenter:
         self._next = time.monotonic() + _PAUSE
 
     def _take(
-        self, state: StreamState, hold: Reason | None, problems: dict[bytes, str], refused: str, most: int
+        self, state: StreamState, hold: Reason | None, problems: dict[bytes, str], refused: str, gap: str, most: int
     ) -> Snapshot:
         books, counts = self._books, self._books.counts
         now = time.time()
         waiting = [c for c in books.roll if not c.travelling]
         sent, bytes_sent, bytes_sending = self._route.under_way()
-        error, error_at = books.last_error or (_scan_problem(books.root, problems), None)
+        error, error_at = books.last_error or (_scan_problem(books.root, problems) or gap or None, None)
         return Snapshot(
             name=books.settings.name,
             state=state,

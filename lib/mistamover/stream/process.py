@@ -75,6 +75,7 @@ def make_transport(settings: StreamSettings, target: TargetSettings, owner: str)
         source=os.fsencode(settings.directory),
         target=target,
         state_dir=settings.state_dir / "run",
+        links_dir=settings.links_dir,
         owner=f"{settings.name}.{owner}",
         keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
     )

@@ -39,6 +39,9 @@ class Guard(Protocol):
     def sent(self, name: bytes) -> None:
         """Take note that the whole content of `name` has been read from the source."""
 
+    def read_enough(self) -> None:
+        """Take note that nothing more of the source will be read in this attempt: no writer has to wait for it."""
+
     def progressed(self, size: int) -> None:
         """Take note that `size` bytes of the one file that is under way have been sent."""
 

@@ -33,6 +33,8 @@ class Channel:
         """Given a connection that stands, start a receiver; `greet` comes next. Raise LinkError."""
         self.generation = ssh.generation
         """The login that it belongs to."""
+        self.permit = os.fsencode(f"{ssh.session_place}/r-{os.urandom(6).hex()}")
+        """A file at the target without which it puts nothing in place; who gives it up removes the file."""
         self._text = resources.files(__package__).joinpath("receiver.py").read_bytes()
         self._session = ssh.open_session(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
         self.stdin, self.stdout = self._session.stdin, self._session.stdout
@@ -42,7 +44,8 @@ class Channel:
     def greet(self, words: Sequence[bytes]) -> str | None:
         """Given the target directory, its stop file and a hash, hand over the program; return why it does not run."""
         with contextlib.suppress(OSError):
-            self._session.write(self._text + b"".join(struct.pack("!H", len(word)) + word for word in words))
+            told = b"".join(struct.pack("!H", len(word)) + word for word in (*words, self.permit))
+            self._session.write(self._text + told)
             # Whatever a start-up file of the login shell prints comes before.
             while (said := self._session.read_line(_START)) is not None:
                 if said == b"mistamover receiver %d" % receiver.VERSION:

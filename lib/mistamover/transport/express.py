@@ -40,6 +40,7 @@ class Express:
         """The hash of what goes this way: the one that is asked for, where every Python has it."""
         self._lock = threading.Lock()
         self._free: list[Channel] = []
+        self._given_up: list[Channel] = []
         self._missing = -1
         """The login at which the target was found to have no Python of use."""
 
@@ -71,18 +72,42 @@ class Express:
             )
         return answer == receiver.STOP
 
-    def deliver(self, units: Sequence[Unit], guard: Guard, *, flush: bool) -> dict[bytes, Verdict]:
-        """Given units that may go this way, send them; return the verdicts, by name, that could be reached.
+    def deliver(self, units: Sequence[Unit], guard: Guard, *, flush: bool) -> tuple[dict[bytes, Verdict], bool]:
+        """Given units that may go this way, send them; return the verdicts, by name, that could be reached, and
+        whether nothing half written can be left at the target.
 
         What is not in the answer is for rsync.  With `flush` what is confirmed is on disk at the target.
         """
         channel = self._take()
         if channel is None:
-            return {}
-        verdicts = Sending(channel, self._source, guard, self.algorithm).run(units, flush=flush)
-        if channel.works:
-            self._give_back(channel)
-        return verdicts
+            return {}, True
+        sending = Sending(channel, self._source, guard, self.algorithm)
+        try:
+            verdicts = sending.run(units, flush=flush)
+        finally:
+            if sending.heard_out and channel.works:
+                self._give_back(channel)
+            else:
+                self._give_up(channel)
+        return verdicts, sending.clean
+
+    def withdraw(self) -> None:
+        """Make sure that no receiver that was given up in the middle of a batch puts anything in place any more.
+
+        What was sent to it may still be in its pipe.  To be called before any of it is sent again, and before
+        temporary files are removed.  Raise LinkError or TargetError.
+        """
+        with self._lock:
+            # Those of an earlier login lost theirs when the next one began.
+            given_up = [channel for channel in self._given_up if channel.generation == self._ssh.generation]
+            self._given_up.clear()
+        if given_up:
+            try:
+                self._ssh.withdraw([channel.permit for channel in given_up])
+            except BaseException:
+                with self._lock:
+                    self._given_up += given_up
+                raise
 
     def close(self) -> None:
         """End every receiver that is not busy."""
@@ -107,6 +132,11 @@ class Express:
     def _give_back(self, channel: Channel) -> None:
         with self._lock:
             self._free.append(channel)
+
+    def _give_up(self, channel: Channel) -> None:
+        channel.end()
+        with self._lock:
+            self._given_up.append(channel)
 
     def _start(self, generation: int) -> Channel | None:
         words = (os.fsencode(self._ssh.directory), os.fsencode(self._target.stop_file), self.algorithm.encode())

@@ -9,9 +9,11 @@ owner, mode and times, flushed where that is asked for, and renamed.  No name of
 by a shell, and no part of a path may be a symbolic link.
 """
 
+import contextlib
 import os
 import struct
 import sys
+import time
 
 MYPY = False
 if MYPY:
@@ -33,6 +35,9 @@ STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
 #: Descriptors of directories that are kept open within one batch.
 MOST_DIRECTORIES = 200
 
+#: Seconds after which answers are passed on even where there are few.
+SAY_EVERY = 1.0
+
 #: rsync cuts longer names to make room for its decoration, and so do we: what cleans up after it knows the form.
 LONGEST_NAME = 255 - 8
 
@@ -43,8 +48,12 @@ _FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Receiver:
     """The target directory, and what one batch has opened and changed in it."""
 
-    def __init__(self, top: bytes, stop_file: bytes, algorithm: str) -> None:
-        """Given the target directory, the name of its stop file and a hash of hashlib's, open the directory."""
+    def __init__(self, top: bytes, stop_file: bytes, algorithm: str, permit: bytes) -> None:
+        """Given the target directory, the name of its stop file, a hash of hashlib's and a name for our permit, begin.
+
+        The permit is a file; once it is gone nothing is put in place any more, whatever may still be in the pipe: the
+        sender has given us up, and what it sends in other ways since then is newer.
+        """
         import hashlib
 
         self._top = top
@@ -52,6 +61,9 @@ class Receiver:
         self._new_hash = getattr(hashlib, algorithm)
         self._root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._place = _place(os.fstat(self._root))
+        # Looked up by its name each time: on NFS a file that somebody has open does not go by being removed.
+        self._permit = permit
+        os.close(os.open(permit, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._root))
         self._open: dict[bytes, int] = {}
         self._used: dict[bytes, tuple[int, int]] = {}
         self._attributes: dict[bytes, tuple[int, int, int, int]] = {}
@@ -90,6 +102,8 @@ class Receiver:
         """Given a file, put it in place whole; return DONE, or DECLINED with nothing changed under its name."""
         try:
             above, _, last = name.rpartition(b"/")
+            if name[:1] == b"/":
+                raise ValueError("not a relative name")
             directory = self._directory(above)
             self._number += 1
             temporary = b".%b.%06x" % (last[:LONGEST_NAME], self._number & 0xFFFFFF)
@@ -97,6 +111,10 @@ class Receiver:
             handle = os.open(temporary, _FILE_FLAGS, mode & 0o777, dir_fd=directory)
             try:
                 self._fill(handle, digest, content, mode, user, group, mtime_ns)
+                if self._flushes(above):
+                    os.fsync(handle)
+                # Our temporary file exists: whoever withdraws the permit removes that next, and the renaming fails.
+                self._ask_for_permit()
                 os.rename(temporary, last, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 os.unlink(temporary, dir_fd=directory)
@@ -112,15 +130,24 @@ class Receiver:
         try:
             for name in sorted(self._attributes, reverse=True):
                 self._finish_directory(name, *self._attributes[name])
-            if self._flush:
-                above = {name.rpartition(b"/")[0] for name in self._created}
-                for name in above.union(self._used):
+            above = {name.rpartition(b"/")[0] for name in self._created}
+            for name in above.union(self._used):
+                if self._flushes(name):
                     os.fsync(self._directory(name))
             moved = [name for name, place in self._used.items() if not _same_place(self._top + b"/" + name, place)]
             self._forget()
             return DECLINED if moved or not _same_place(self._top, self._place) else DONE
         except OSError:
             return DECLINED
+
+    def close(self) -> None:
+        """Give the permit back."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._permit, dir_fd=self._root)
+
+    def _ask_for_permit(self) -> None:
+        """Raise FileNotFoundError when the sender has given us up."""
+        os.stat(self._permit, dir_fd=self._root)
 
     def _fill(
         self, handle: int, digest: bytes, content: bytes, mode: int, user: int, group: int, mtime_ns: int
@@ -133,8 +160,11 @@ class Receiver:
             raise ValueError("what was written is not what was sent")
         self._owners.give(handle, user, group, mode)
         os.utime(handle, ns=(mtime_ns, mtime_ns))
-        if self._flush:
-            os.fsync(handle)
+
+    def _flushes(self, directory: bytes) -> bool:
+        """Whether what is in a directory is flushed here; what flushes whole batches misses other filesystems."""
+        place = self._used.get(directory)
+        return self._flush or (place is not None and place[0] != self._place[0])
 
     def _directory(self, name: bytes) -> int:
         """Given a directory's name, return a descriptor, opened part by part, never through a link."""
@@ -142,6 +172,7 @@ class Receiver:
         if handle is not None:
             return handle
         if not name:
+            self._used[b""] = self._place
             return self._root
         if len(self._open) >= MOST_DIRECTORIES:
             self._forget()
@@ -152,7 +183,9 @@ class Receiver:
         try:
             handle = os.open(last, _DIRECTORY_FLAGS, dir_fd=parent)
         except FileNotFoundError:
-            os.mkdir(last, 0o700, dir_fd=parent)
+            self._ask_for_permit()
+            with contextlib.suppress(FileExistsError):  # another receiver of the same stream was quicker
+                os.mkdir(last, 0o700, dir_fd=parent)
             self._created.add(name)
             handle = os.open(last, _DIRECTORY_FLAGS, dir_fd=parent)
         self._open[name] = handle
@@ -164,8 +197,13 @@ class Receiver:
         if name not in self._used:
             return
         handle = self._directory(name)
-        self._owners.give(handle, user, group, mode)
-        os.utime(handle, ns=(mtime_ns, mtime_ns))
+        try:
+            self._owners.give(handle, user, group, mode)
+            os.utime(handle, ns=(mtime_ns, mtime_ns))
+        except PermissionError:
+            # A directory of somebody else, who lets us write into it: its mode and time are not ours to set.
+            if name in self._created:
+                raise
 
     def _forget(self) -> None:
         for handle in self._open.values():
@@ -233,11 +271,19 @@ def _exists(name: bytes, directory: int) -> bool:
 
 def serve(source: "BinaryIO", sink: "BinaryIO") -> None:
     """Given where frames come from and where answers go, serve until the frames end."""
-    top, stop_file, algorithm = (source.read(struct.unpack("!H", source.read(2))[0]) for _ in range(3))
-    receiver = Receiver(top, stop_file, algorithm.decode("ascii"))
+    top, stop_file, algorithm, permit = (source.read(struct.unpack("!H", source.read(2))[0]) for _ in range(4))
+    receiver = Receiver(top, stop_file, algorithm.decode("ascii"), permit)
+    try:
+        _serve(receiver, source, sink)
+    finally:
+        receiver.close()
+
+
+def _serve(receiver: Receiver, source: "BinaryIO", sink: "BinaryIO") -> None:
     digest_size = receiver._new_hash().digest_size
     sink.write(b"mistamover receiver %d\n" % VERSION)
     sink.flush()
+    say_again = time.monotonic() + SAY_EVERY
     while True:
         header = source.read(HEADER.size)
         if len(header) < HEADER.size:
@@ -249,6 +295,10 @@ def serve(source: "BinaryIO", sink: "BinaryIO") -> None:
             if len(content) < size:
                 return
             sink.write(receiver.file(name, digest, content, mode, user, group, mtime_ns))
+            if time.monotonic() >= say_again:
+                # Who waits for us wants to see that something moves.
+                sink.flush()
+                say_again = time.monotonic() + SAY_EVERY
         elif kind == DIRECTORY:
             receiver.directory(name, mode, user, group, mtime_ns)
         elif kind in (USER, GROUP):

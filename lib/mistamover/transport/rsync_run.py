@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mistamover.errors import TargetError
-from mistamover.transport import process as processes
+from mistamover.links import process as processes
 from mistamover.transport.base import Guard
 from mistamover.transport.rsync_output import Line, parse_line, parse_progress
 
@@ -22,11 +22,16 @@ _MOST_COMPLAINTS = 1 << 20
 class RsyncRun:
     """A started rsync that waits for its list of names."""
 
-    def __init__(self, argv: list[str], directory: Path) -> None:
-        """Given the command and the directory to run it in, start it. Raise TargetError if there is no rsync here."""
+    def __init__(self, argv: list[str], directory: Path, release: Callable[[], None]) -> None:
+        """Given the command and the directory to run it in, start it. Raise TargetError if there is no rsync here.
+
+        `release` is called once the process has ended.
+        """
+        self._release = release
         try:
             self._process = processes.spawn(argv, directory=directory)
         except FileNotFoundError as error:
+            release()
             raise TargetError(f"{error}: install the package rsync, or mend [rsync_ssh] cmd") from None
         self.lines: dict[bytes, Line] = {}
         self.stderr = b""
@@ -46,6 +51,11 @@ class RsyncRun:
         if not self._used:
             self._process.kill()
         processes.end(self._process)
+        self._release()
+
+    def abort(self) -> None:
+        """Kill the process, from any thread."""
+        self._process.kill()
 
     def send(self, names: Iterable[bytes], guard: Guard | None) -> None:
         """Given the names to send, run to the end; `lines`, `stderr` and `status` hold the outcome."""

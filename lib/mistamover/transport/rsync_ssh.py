@@ -17,23 +17,18 @@ from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
-from mistamover.files.identity import identity_of
-from mistamover.files.names import MARK, base, display
+from mistamover.files.names import MARK, display
+from mistamover.links.link import OwnLink, giving_way
+from mistamover.links.login import Login
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
-from mistamover.transport.link import Link, giving_way
-from mistamover.transport.rsync_output import OUT_FORMAT, Complaints, Line, content_matches, parse_errors
+from mistamover.transport.rsync_output import OUT_FORMAT, Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
 from mistamover.transport.sftp import Sftp
 from mistamover.transport.ssh import SshConnection
-
-#: errno values with which a target says that the fault is not the file's: full, quota, read-only, I/O, stale.
-_TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
-
-#: rsync statuses after which single files may have failed while others arrived: partial, vanished, file I/O.
-_PARTIAL = frozenset({23, 24, 11, 3})
 
 #: Seconds for an answer of the target that needs no disk.
 _ANSWER = 60.0
@@ -51,9 +46,9 @@ _RESUME_FROM = 16 * 1024 * 1024
 _APART_FROM = 64 * 1024 * 1024
 
 #: Runs at the target beside a large file.  First it makes its connection give way (see `link.giving_way`), and with it
-#: all that is started over it later.  $1 is where the file is being written: what has come is flushed again and again, so
-#: that little is left for the end, and the flush of a small file meanwhile does not wait for all of it.  It ends with
-#: its connection: nobody takes what it says any more.
+#: all that is started over it later.  $1 is where the file is being written: what has come is flushed again and again,
+#: so that little is left for the end, and the flush of a small file meanwhile does not wait for all of it.  It ends
+#: with its connection: nobody takes what it says any more.
 _WRITE_BEHIND = """
 read -r load rest < /proc/loadavg
 if [ "${load%%.*}" -lt "$(nproc)" ] && chrt -i -p 0 "$PPID"; then :; else renice -n 10 -p "$PPID"; fi >/dev/null 2>&1
@@ -68,8 +63,18 @@ done
 class RsyncSsh:
     """One target of one stream by rsync over ssh."""
 
-    def __init__(self, *, source: bytes, target: TargetSettings, state_dir: Path, owner: str, keep_extra: bool) -> None:
-        """Given the stream's directory, the target, a private directory, and a name that is ours alone, do nothing.
+    def __init__(
+        self,
+        *,
+        source: bytes,
+        target: TargetSettings,
+        state_dir: Path,
+        links_dir: Path,
+        owner: str,
+        keep_extra: bool,
+    ) -> None:
+        """Given the stream's directory, the target, a private directory, that of shared connections, and a name that is
+        ours alone, do nothing.
 
         `keep_extra`: a directory unit that is at the target already keeps what the new one does not hold.
         """
@@ -78,8 +83,9 @@ class RsyncSsh:
         self._target = target
         self._run_dir = state_dir
         self._place = f".mistamover/{owner}"
-        self._ssh = SshConnection(target, state_dir, self._place)
-        self._apart = Link(target, state_dir, name="a", background=True)
+        self._ssh = SshConnection(target, state_dir, links_dir, self._place)
+        self._runs: set[RsyncRun] = set()
+        self._apart = OwnLink(Login.of(target), state_dir, name="a", background=True)
         self._sftp = Sftp(self._ssh)
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._warm: RsyncRun | None = None
@@ -113,6 +119,8 @@ class RsyncSsh:
         rest = [unit for unit in others if unit.name not in verdicts]
         unflushed: list[Verdict] = []
         if rest:
+            # Before rsync writes the same names: its temporary files are not to be taken for leftovers.
+            self._clean()
             unflushed += self._deliver_units(rest, guard)
         for tree in trees:
             unflushed.append(self._deliver_tree(tree, guard))
@@ -123,7 +131,12 @@ class RsyncSsh:
     def _ready(self) -> None:
         """Connect, and clean up after batches that ended badly."""
         self._ssh.open()
+        self._clean()
+
+    def _clean(self) -> None:
         with self._cleaning:
+            # In this order: see `Receiver.file`.
+            self._express.withdraw()
             for batch, names in self._leftovers.found():
                 self._ssh.remove_temporaries(*temporary_prefixes(names))
                 self._leftovers.end(batch)
@@ -135,11 +148,11 @@ class RsyncSsh:
             return {}, True
         flush = len(small) <= _FEW
         batch = self._leftovers.begin([unit.name for unit in small])
-        verdicts: dict[bytes, Verdict] | None = None
+        clean = False
         try:
-            verdicts = self._express.deliver(small, guard, flush=flush)
+            verdicts, clean = self._express.deliver(small, guard, flush=flush)
         finally:
-            if verdicts is not None and len(verdicts) == len(small):
+            if clean:
                 self._leftovers.end(batch)
             else:
                 self._leftovers.fail(batch)
@@ -205,7 +218,7 @@ class RsyncSsh:
         """Where large files are written until they are whole, relative to the target directory."""
         return f"{self._place}/{self._ssh.session}"
 
-    def _arguments(self, *extra: str, shell: str = "") -> list[str]:
+    def _arguments(self, *extra: str) -> list[str]:
         settings = self._target.ssh
         argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
         argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
@@ -213,12 +226,19 @@ class RsyncSsh:
             argv.append("--compress")
         if settings.bandwidth_limit:
             argv.append(f"--bwlimit={settings.bandwidth_limit}")
-        return [*argv, *extra, "-e", shell or self._ssh.rsync_shell()]
+        return [*argv, *extra]
 
-    def _start(self, argv: list[str], destination: str) -> RsyncRun:
+    def _start(
+        self, argv: list[str], destination: str, shell: contextlib.AbstractContextManager[str] | None = None
+    ) -> RsyncRun:
         source = os.fsdecode(self._source.rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
-        return RsyncRun([*argv, "--", source, f"{host}:{destination}/"], self._run_dir)
+        stack = contextlib.ExitStack()
+        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
+        run = RsyncRun([*argv, *words], self._run_dir, stack.close)
+        self._runs.add(run)
+        stack.callback(self._runs.discard, run)
+        return run
 
     def _cold(self, *, resume: Unit | None = None, apart: bool = False) -> RsyncRun:
         how = "--checksum" if self._target.ssh.use_checksum else "--ignore-times"
@@ -227,8 +247,10 @@ class RsyncSsh:
             extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
             extra.append(f"--temp-dir={self._temporary}")
             extra += ["--info=progress2", "--outbuf=N"]
-        argv = self._arguments(*extra, shell=self._apart.rsync_shell() if apart else "")
-        return self._start([*giving_way(), *argv] if apart else argv, self._ssh.directory)
+        argv = self._arguments(*extra)
+        if apart:
+            return self._start([*giving_way(), *argv], self._ssh.directory, self._apart.rsync_shell())
+        return self._start(argv, self._ssh.directory)
 
     def _take_warm(self) -> RsyncRun:
         with self._lock:
@@ -252,12 +274,12 @@ class RsyncSsh:
     def _judge(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
         complaints = parse_errors(run.stderr)
         if run.status == 0 or (run.abandoned and not run.lines):
-            return self._verdicts(units, run.lines, complaints, run, proven=run.status == 0)
-        if run.status in _PARTIAL or run.abandoned:
+            return verdicts_of(self._source, units, run.lines, complaints, run, proven=run.status == 0)
+        if run.status in PARTIAL or run.abandoned:
             seen = [unit for unit in units if unit.name in run.lines]
             matching = self._second_look(seen) if seen and self._ssh.alive else {}
-            return self._verdicts(units, matching, complaints, run, proven=True)
-        return self._verdicts(units, {}, complaints, run, proven=False)
+            return verdicts_of(self._source, units, matching, complaints, run, proven=True)
+        return verdicts_of(self._source, units, {}, complaints, run, proven=False)
 
     def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line]:
         """Compare the content of units at both ends; return the lines of those that match."""
@@ -265,56 +287,6 @@ class RsyncSsh:
         run = self._start(argv, self._ssh.directory)
         run.send([unit.name for unit in units], None)
         return {name: line for name, line in run.lines.items() if content_matches(line)}
-
-    def _verdicts(
-        self, units: Sequence[Unit], lines: dict[bytes, Line], complaints: Complaints, run: RsyncRun, *, proven: bool
-    ) -> list[Verdict]:
-        by_inode = {
-            unit.identity[:2]: lines[unit.name].digest
-            for unit in units
-            if unit.name in lines and lines[unit.name].digest
-        }
-        verdicts: list[Verdict] = []
-        for unit in units:
-            line = lines.get(unit.name) if proven else None
-            digest = line.digest if line is not None else ""
-            if line is not None and line.kind == "f" and not digest:
-                digest = by_inode.get(unit.identity[:2], "")
-            if line is not None and _proves(unit, line, digest):
-                verdicts.append(Confirmed(unit=unit, digest=digest))
-            else:
-                verdicts.append(self._blame(unit, line, complaints, run))
-        return verdicts
-
-    def _blame(self, unit: Unit, line: Line | None, complaints: Complaints, run: RsyncRun) -> Failed:
-        def failed(fault: FaultClass, reason: str) -> Failed:
-            return Failed(unit=unit, fault=fault, reason=reason)
-
-        try:
-            now = os.lstat(self._source + b"/" + unit.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return failed(FaultClass.VANISHED, "removed at the source before it was sent")
-        except OSError as error:
-            return failed(FaultClass.SOURCE, f"cannot be looked at: {error.strerror}")
-        if unit.kind is not Kind.DIRECTORY and identity_of(now) != unit.identity:
-            return failed(FaultClass.CHANGED, "changed while it was being sent")
-        complaint = complaints.about(base(unit.name))
-        if complaint is not None and complaint.role == "sender":
-            return failed(FaultClass.SOURCE, complaint.text)
-        if complaints.errnos() & _TARGET_ERRNOS:
-            return failed(FaultClass.TARGET, complaints.summary())
-        if complaint is not None:
-            return failed(FaultClass.REFUSED, complaint.text)
-        if run.abandoned:
-            return failed(FaultClass.ABANDONED, "the attempt was ended because something else came first")
-        if run.status in _PARTIAL:
-            return failed(FaultClass.REFUSED, complaints.summary() or "rsync did not confirm it and gave no reason")
-        if run.status == 0:
-            return failed(FaultClass.BUG, "rsync said that all went well, but did not confirm it")
-        words = complaints.summary() or f"rsync ended with status {run.status}"
-        if "not found" in words or run.status == 127:
-            return failed(FaultClass.TARGET, f"{words}: is rsync installed at the target?")
-        return failed(FaultClass.LINK, words)
 
     # -- directory units ----------------------------------------------------------------------
 
@@ -351,7 +323,7 @@ class RsyncSsh:
         return Confirmed(unit=unit, digest="", parts=parts_confirmed)
 
     def _judge_tree(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
-        return self._verdicts(units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
+        return verdicts_of(self._source, units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
 
     # -- the rest of the contract -------------------------------------------------------------
 
@@ -371,6 +343,8 @@ class RsyncSsh:
         """See `Transport.abort`."""
         self._ssh.abort()
         self._apart.abort()
+        for run in list(self._runs):
+            run.abort()
 
     def close(self, *, finished: bool) -> None:
         """See `Transport.close`."""
@@ -383,12 +357,6 @@ class RsyncSsh:
         self._apart.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._ssh.close(finished=finished)
-
-
-def _proves(unit: Unit, line: Line, digest: str) -> bool:
-    if unit.kind is Kind.FILE:
-        return line.kind == "f" and bool(digest) and line.size == unit.identity.size
-    return line.kind == ("L" if unit.kind is Kind.LINK else "d")
 
 
 def _unproven(verdicts: list[Verdict], fault: FaultClass, reason: str) -> list[Verdict]:

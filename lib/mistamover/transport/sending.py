@@ -24,7 +24,7 @@ _SPARSE_FROM = 64 * 1024
 
 #: Seconds without any progress after which the far end counts as dead; and how long an attempt that is to end may last.
 _STALLED = 60.0
-_LAST_CALL = 0.25
+_LAST_CALL = 2.0
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -44,6 +44,16 @@ class Sending:
         self._answers = b""
         self._directories: set[bytes] = set()
         self._given_up = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether the receiver has finished the batch and nothing half written can be left of it."""
+        return len(self._answers) > len(self._sent) and receiver.DECLINED not in self._answers[:-1]
+
+    @property
+    def heard_out(self) -> bool:
+        """Whether the receiver has finished the batch: nothing of it is still under way."""
+        return len(self._answers) > len(self._sent)
 
     def run(self, units: Sequence[Unit], *, flush: bool) -> dict[bytes, Verdict]:
         """Given the units, send them; return, by name, the verdicts that could be reached."""
@@ -83,10 +93,16 @@ class Sending:
                 if self._channel.stdout in ready:
                     self._hear()
                 if deadline is not None and time.monotonic() >= deadline:
-                    # What was sent may still be confirmed; nothing more is read.
                     if self._given_up:
                         raise TimeoutError
+                    # Whoever wanted it may be content by now.
+                    deadline = self._guard.deadline()
+                    if deadline is None or time.monotonic() < deadline:
+                        continue
+                    # What was sent may still be confirmed; nothing more is read.
                     self._given_up = True
+                    self._guard.read_enough()
+                    poll.unregister(self._guard.fileno())
                     deadline = time.monotonic() + _LAST_CALL
                     unsent += frame(receiver.END) if more else b""
                     more = False
@@ -157,7 +173,11 @@ class Sending:
             return None
         if len(content) >= _SPARSE_FROM and status.st_blocks * 512 < len(content):
             return None
-        self._add_directories(unit.name.rpartition(b"/")[0], parts)
+        try:
+            self._add_directories(unit.name.rpartition(b"/")[0], parts)
+        except OSError:
+            # A directory above it was renamed or replaced: rsync finds out what that means for the file.
+            return None
         digest = self._new_hash(content)
         self._add_frame(receiver.FILE, unit.name, status, parts, size=len(content))
         parts.append(digest.digest())
@@ -172,9 +192,9 @@ class Sending:
         """Tell the receiver once of every directory above a file, from the top down."""
         if not name or name in self._directories:
             return
-        self._directories.add(name)
         self._add_directories(name.rpartition(b"/")[0], parts)
         self._add_frame(receiver.DIRECTORY, name, os.fstat(self._handles.get(name)), parts)
+        self._directories.add(name)
 
     def _add_frame(self, kind: int, name: bytes, status: os.stat_result, parts: list[bytes], *, size: int = 0) -> None:
         user, group = status.st_uid, status.st_gid

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import display
-from mistamover.transport.mux import Session
+from mistamover.links.mux import Session
 from mistamover.transport.ssh import SshConnection
 
 if TYPE_CHECKING:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
-from mistamover.transport.link import Link
-from mistamover.transport.mux import LOST, Session
+from mistamover.links.link import Link, OwnLink
+from mistamover.links.login import Login
+from mistamover.links.mux import LOST, Session
+from mistamover.links.shared import SharedLink, is_kept
 
 #: Seconds for an answer of the control shell that needs no disk.
 _ANSWER = 60.0
@@ -62,13 +64,19 @@ rm -rf -- "$2/$3"
 class SshConnection:
     """The connection of one stream to one target; `open` may be called again after a loss."""
 
-    def __init__(self, target: TargetSettings, run_dir: Path, place: str) -> None:
-        """Given the target, a private directory of ours, and our place below the target directory, do nothing yet."""
+    def __init__(self, target: TargetSettings, run_dir: Path, links_dir: Path, place: str) -> None:
+        """Given the target, a private directory of ours, the one of shared connections, and our place below the target
+        directory, do nothing yet.
+        """
         self._target = target
         self._run_dir = run_dir
         self._place = place
         self._lock = threading.RLock()
-        self._link = Link(target, run_dir, name="c")
+        self._login = Login.of(target)
+        self._own = OwnLink(self._login, run_dir, name="c")
+        self._shared = SharedLink(self._login, links_dir, run_dir)
+        self._links_dir = links_dir
+        self._link: Link = self._own
         self._control: Session | None = None
         self.session = ""
         """Name of this session's directory below our place at the target."""
@@ -90,6 +98,9 @@ class SshConnection:
                 return
             self.close(finished=False)
             try:
+                self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Who came alone may have company by now, and the other way round.
+                self._link = self._shared if is_kept(self._links_dir) else self._own
                 self._link.open()
                 self._start_control()
             except BaseException:
@@ -109,13 +120,13 @@ class SshConnection:
                 return
         words_said = self._control.last_words()
         if not self._link.alive or self._control.wait(1.0) == LOST:
-            raise LinkError(self._link.explain(words_said))
+            raise LinkError(self._login.explain(words_said))
         raise TargetError(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
         )
 
-    def rsync_shell(self) -> str:
-        """Return the value of rsync's -e: a client of this connection, which never makes one of its own."""
+    def rsync_shell(self) -> contextlib.AbstractContextManager[str]:
+        """Yield the value of rsync's -e, good for one rsync within the context. Raise LinkError."""
         return self._link.rsync_shell()
 
     def open_session(self, command: str, *, subsystem: bool = False) -> Session:
@@ -141,6 +152,15 @@ class SshConnection:
         The names travel as data, not as a command.  Raise TargetError if it cannot be done.
         """
         self._run("exec xargs -0 cp -alT --", [tree, copy], "build on the directory that is there")
+
+    @property
+    def session_place(self) -> str:
+        """This session's directory at the target, relative to the target directory."""
+        return f"{self._place}/{self.session}"
+
+    def withdraw(self, permits: Sequence[bytes]) -> None:
+        """Given permits of receivers that were given up, remove them. Raise LinkError or TargetError."""
+        self._run("exec xargs -0 rm -f --", permits, "end a receiver")
 
     def remove_temporaries(self, whole: Sequence[bytes], cut: Sequence[bytes]) -> None:
         """Given how the names of rsync's temporary files begin, whole or cut, remove what is there of them.

@@ -14,10 +14,11 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mistamover.errors import LinkError
+from mistamover.errors import LinkError, SessionRefused
+from mistamover.links.messages import short_path
 
 _HELLO, _VERSION = 0x00000001, 4
 _NEW_SESSION = 0x10000002
@@ -39,11 +40,19 @@ LOST = 255
 class Session:
     """One command or subsystem at the far end; `stdin`, `stdout` and `stderr` are descriptors, -1 once closed."""
 
-    def __init__(self, directory: Path, path: str, command: str, *, subsystem: bool = False) -> None:
-        """Given ssh's socket and what to run there, run it. Raise LinkError.
+    def __init__(
+        self,
+        directory: Path,
+        path: str,
+        command: str,
+        *,
+        subsystem: bool = False,
+    ) -> None:
+        """Given ssh's socket and what to run there, run it. Raise LinkError; SessionRefused where the server says no.
 
         The socket's path is relative to the directory, so that its length does not matter.
         """
+        self._at_end = contextlib.ExitStack()
         self.stdin = self.stdout = self.stderr = -1
         self._socket = socket.socket(socket.AF_UNIX)
         self._rest = b""
@@ -51,7 +60,7 @@ class Session:
         theirs: list[int] = []
         try:
             self._socket.settimeout(_OPEN_SECONDS)
-            with _short_path(directory) as short:
+            with short_path(directory) as short:
                 self._socket.connect(f"{short}/{path}")
             self._say(struct.pack("!II", _HELLO, _VERSION))
             kind, _ = self._hear()
@@ -82,7 +91,11 @@ class Session:
         if kind != _OPENED:
             length = struct.unpack_from("!I", body, 4)[0] if len(body) >= 8 else 0
             reason = body[8 : 8 + length].decode("utf-8", "backslashreplace")
-            raise LinkError(f"the connection gives no further session: {reason or 'no reason given'}")
+            raise SessionRefused(f"the connection gives no further session: {reason or 'no reason given'}")
+
+    def at_end(self, act: Callable[..., None], *arguments: object) -> None:
+        """Given an act and its arguments, do it when the session is closed."""
+        self._at_end.callback(act, *arguments)
 
     def poll(self) -> int | None:
         """Return the command's exit status once it has ended, None before; LOST when the connection was."""
@@ -158,6 +171,7 @@ class Session:
             if handle >= 0:
                 os.close(handle)
                 setattr(self, name, -1)
+        self._at_end.close()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -203,16 +217,6 @@ def _request(command: str, *, subsystem: bool) -> bytes:
 
 def _text(value: bytes) -> bytes:
     return struct.pack("!I", len(value)) + value
-
-
-@contextlib.contextmanager
-def _short_path(directory: Path) -> Iterator[str]:
-    """Yield another path of a directory: a socket's path may have 107 bytes only, and directories can be deep."""
-    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def _wait_readable(handle: int, seconds: float) -> bool:

@@ -1,0 +1,223 @@
+"""Connections to one target: one ssh process that has logged in, and the sessions over it.
+
+Keys, agents, jump hosts and known hosts are OpenSSH's and are asked for once.  `OwnLink`
+is a connection that the stream keeps for itself; `shared.SharedLink` is one that the streams of an agent
+have together.  Sockets lie in private directories and are named relative to them, which keeps
+them below the length that the system allows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from mistamover.errors import LinkError, SessionRefused
+from mistamover.files.durable import write_whole
+from mistamover.links import login as logins
+from mistamover.links import process as processes
+from mistamover.links.login import Login
+from mistamover.links.mux import Session
+
+logger = logging.getLogger(__name__)
+
+
+class Link(Protocol):
+    """A way to one target; used by several threads once it is open."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+
+    def open(self) -> None:
+        """Log in, unless the connection stands. Raise LinkError."""
+
+    def session(self, command: str, *, subsystem: bool = False) -> Session:
+        """Given a remote command line or the name of a subsystem, run it. Raise LinkError."""
+
+    def rsync_shell(self) -> contextlib.AbstractContextManager[str]:
+        """Yield the value of rsync's -e, good for one rsync within the context. Raise LinkError."""
+
+    def abort(self) -> None:
+        """End every session at once, from any thread: whoever waits for one meets its end."""
+
+    def close(self) -> None:
+        """End every session, and the connection unless others use it."""
+
+
+class OwnLink:
+    """A connection of one's own; see `Link`.
+
+    Where its server allows no further session on it, there is another one behind it.
+    """
+
+    def __init__(self, login: Login, run_dir: Path, *, name: str, background: bool = False) -> None:
+        """Given how to log in, a private directory and a name that is unique in it, do nothing yet.
+
+        With `background` the connection gives way: see `giving_way`.
+        """
+        self._login = login
+        self._run_dir = run_dir
+        self._name = name
+        self._background = background
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket = ""
+        self._lock = threading.Lock()
+        self._used = 0
+        """Sessions that are open."""
+        self._proven = 0
+        """The most sessions that were open at a time."""
+        self._more: OwnLink | None = None
+
+    @property
+    def alive(self) -> bool:
+        """See `Link.alive`."""
+        return self._process is not None and self._process.poll() is None
+
+    def open(self) -> None:
+        """See `Link.open`."""
+        if self.alive:
+            return
+        self.close()
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        end_orphan(self._run_dir, self._name)
+        self._socket = f"./{self._name}{next(self._numbers)}"
+        process = start(self._login, self._run_dir, self._socket, background=self._background)
+        self._process = process
+        write_whole(
+            self._run_dir / f"{self._name}.pid", f"{process.pid} {_started(process.pid)}\n".encode(), durable=False
+        )
+        while (said := processes.read_line(process, self._login.patience)) is not None:
+            if said == b"connected":
+                return
+        words = self._login.explain(processes.last_words(process))
+        self.close()
+        raise LinkError(words)
+
+    def session(self, command: str, *, subsystem: bool = False) -> Session:
+        """See `Link.session`."""
+        try:
+            session = Session(self._run_dir, self._socket, command, subsystem=subsystem)
+        except SessionRefused:
+            return self._behind().session(command, subsystem=subsystem)
+        self._count(1)
+        session.at_end(self._count, -1)
+        return session
+
+    @contextlib.contextmanager
+    def rsync_shell(self) -> Iterator[str]:
+        """See `Link.rsync_shell`."""
+        if not self._has_room():
+            with self._behind().rsync_shell() as words:
+                yield words
+            return
+        self._count(1)
+        try:
+            yield logins.client(self._socket)
+        finally:
+            self._count(-1)
+
+    def _has_room(self) -> bool:
+        """Whether one more session is allowed; it is tried before, since rsync's ssh could not go elsewhere."""
+        with self._lock:
+            if self._used < self._proven:
+                return True
+        try:
+            Session(self._run_dir, self._socket, "exit 0").close()
+        except SessionRefused:
+            return False
+        return True
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._used += change
+            self._proven = max(self._proven, self._used)
+
+    def _behind(self) -> OwnLink:
+        with self._lock:
+            if self._more is None:
+                logger.info("%s allows %d sessions on one connection: making another", self._login.who, self._used)
+                self._more = OwnLink(self._login, self._run_dir, name=f"{self._name}-", background=self._background)
+            more = self._more
+            more.open()
+        return more
+
+    def abort(self) -> None:
+        """See `Link.abort`; ssh holds the other ends of all that anybody waits for."""
+        process, more = self._process, self._more
+        if process is not None:
+            process.kill()
+        if more is not None:
+            more.abort()
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        if self._more is not None:
+            self._more.close()
+        if self._process is not None:
+            processes.end(self._process)
+            self._process = None
+        if self._socket:
+            (self._run_dir / self._socket).unlink(missing_ok=True)
+
+
+def start(login: Login, directory: Path, socket: str, *, background: bool = False) -> subprocess.Popen[bytes]:
+    """Given how to log in, a private directory and the name of the socket in it, start ssh there.
+
+    It prints `connected` once it is, and ends with its reasons on the error output if it cannot.
+    Raise LinkError if there is no ssh.
+    """
+    (directory / socket).unlink(missing_ok=True)
+    configuration = None
+    if login.configuration is not None:
+        configuration = f"{socket}.conf"
+        write_whole(directory / configuration, login.configuration.encode(), durable=False)
+    words = [*(giving_way() if background else ()), *login.words(configuration, socket)]
+    try:
+        return processes.spawn(words, directory=directory, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise LinkError(f"{error}: install the package openssh-client") from None
+
+
+def giving_way() -> tuple[str, ...]:
+    """Return the words before a command that is to leave the processors to all others, as soon as they want them.
+
+    Measured with two busy processors: a small file beside a huge one takes 40 ms where that is run by `nice -n 10`,
+    10 ms where it is run as SCHED_IDLE.  But on a host that is busy all the time such a process gets next to
+    nothing; there it must be `nice`.
+    """
+    busy = os.getloadavg()[0] >= (os.cpu_count() or 1)
+    chrt = None if busy else shutil.which("chrt")
+    return (chrt, "-i", "0") if chrt else ("nice", "-n", "10")
+
+
+def end_orphan(run_dir: Path, name: str) -> None:
+    """Given a run directory and a connection's name, end the one that a killed predecessor left behind, if any."""
+    noted = run_dir / f"{name}.pid"
+    try:
+        pid, started = noted.read_text().split()
+        if _started(int(pid)) == started:
+            logger.info("ending ssh process %s that an earlier process left behind", pid)
+            os.kill(int(pid), signal.SIGKILL)
+    except (OSError, ValueError):
+        return
+    finally:
+        noted.unlink(missing_ok=True)
+
+
+def _started(pid: int) -> str:
+    """Given a process, return when it was started, in the kernel's own clock: its number may be another's by now.
+
+    Raise OSError or ValueError when there is no such process.
+    """
+    # Behind the program's name, which may hold anything; see proc(5), /proc/PID/stat, field 22.
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()

@@ -1,0 +1,93 @@
+"""The process that keeps what streams share: started when two of them go the same way, and kept from then on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from mistamover.config.settings import LogSettings, StreamSettings
+from mistamover.links import messages
+from mistamover.links.holder import Holder
+from mistamover.report import logs
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before it is started again when it has died; streams log in for themselves meanwhile.
+_PAUSE = 2.0
+
+
+class LinksProcess:
+    """The process `links`, as its master sees it; the clock and the fork are given."""
+
+    def __init__(self, fork: Callable[[Callable[[], int]], int]) -> None:
+        """Given how to run a function in a process of its own (it returns the number), run nothing yet."""
+        self._fork = fork
+        self.pid: int | None = None
+        self._start_at: float | None = None
+
+    def consider(self, streams: Iterable[StreamSettings], log: LogSettings, now: float, *, debug: bool) -> None:
+        """Given the streams that are to run, how to log, and the time, see to it that it runs if it is of use."""
+        self._run_with = (log, debug)
+        going = [stream for stream in streams if stream.targets]
+        if self.pid is not None or not going or not shares(going):
+            return
+        self._directory = going[0].links_dir
+        self._start_at = self._start_at or now
+
+    def tick(self, now: float) -> None:
+        """Given the time, start it if that is due."""
+        if self._start_at is not None and now >= self._start_at:
+            self._start_at = None
+            log, debug = self._run_with
+            directory = self._directory
+            # Here, so that streams that are started next find it.
+            with messages.listen(directory) as listener:
+                self.pid = self._fork(lambda: run(directory, listener, log, debug=debug))
+            logger.info("streams share connections: kept by process %d", self.pid)
+
+    def exited(self, words: str, now: float) -> None:
+        """Given how it ended, and the time, plan the next start."""
+        logger.error("the process that keeps shared connections %s; starting it again in %g s", words, _PAUSE)
+        self.pid = None
+        self._start_at = now + _PAUSE
+
+    def next_moment(self) -> float | None:
+        """Return when `tick` has something to do."""
+        return self._start_at
+
+    def stop(self) -> None:
+        """Ask it to end, now that no stream needs it any more."""
+        self._start_at = None
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGTERM)
+            os.waitpid(self.pid, 0)
+            self.pid = None
+
+
+def shares(streams: Iterable[StreamSettings]) -> bool:
+    """Given streams, tell whether two of them log in at the same place in the same way."""
+    ways = Counter((target.host, target.ssh) for stream in streams for target in stream.targets)
+    return any(number > 1 for number in ways.values())
+
+
+def run(directory: Path, listener: socket.socket, log: LogSettings, *, debug: bool) -> int:
+    """Given the directory for sockets, where questions come, and how to log, keep connections until SIGTERM."""
+    setproctitle("mistamover: links")
+    logs.start(log, "links", to_stderr=False, debug=debug)
+    holder = Holder(directory, listener)
+    signal.signal(signal.SIGTERM, holder.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        holder.serve()
+    except Exception:
+        logger.exception("the process that keeps shared connections ends because of an error")
+        return 1
+    return 0
