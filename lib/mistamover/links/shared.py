@@ -121,10 +121,10 @@ class _Place:
 
 
 class Turn:
-    """A turn for a large batch: asked for, waited for, and given up by `close`."""
+    """A turn for a large batch: asked for, waited for at its descriptor, and given up by `close`."""
 
     def __init__(self, asking: socket.socket) -> None:
-        """Given where the answer will come, wait for it; see `ask`."""
+        """Given where the answer will come; see `ask`."""
         self._asking = asking
 
     @classmethod
@@ -133,16 +133,9 @@ class Turn:
         asking = messages.ask(directory, request)
         return cls(asking) if asking is not None else None
 
-    def wait(self, timeout: float) -> bool:
-        """Given a limit in seconds, return whether it is our turn by then; it also is when nobody is there to ask."""
-        try:
-            self._asking.settimeout(timeout)
-            self._asking.recv(messages.LONGEST)
-        except TimeoutError:
-            return False
-        except OSError:
-            return True
-        return True
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when it is our turn, or when nobody is there to ask any more."""
+        return self._asking.fileno()
 
     def close(self) -> None:
         """Let the next one have it."""

@@ -26,6 +26,7 @@ from mistamover.master.links import LinksProcess
 from mistamover.master.notify import notify
 from mistamover.report import mastership
 from mistamover.report.mastership import ChildReport, MasterReport
+from mistamover.stream import process
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ class Master:
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
         self._hear_signals()
+        for stream in self._settings.streams:
+            if _runs(stream):
+                process.prepare(stream)
         # What is loaded now stays shared with every stream: nothing of it is ever touched by the collector.
         gc.collect()
         gc.freeze()

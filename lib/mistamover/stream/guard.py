@@ -34,7 +34,7 @@ class LeaseGuard:
         self._pending: set[bytes] = set()
         self._sent: set[bytes] = set()
         self._lost: set[bytes] = set()
-        self._reading = True
+        self._reading = False
         self._deadline: float | None = None
         self.orphans: list[Orphan] = []
         self.sent_bytes = 0
@@ -47,6 +47,11 @@ class LeaseGuard:
     def handle(self, name: bytes) -> int | None:
         """See `Guard.handle`; a descriptor is closed only after its file was sent, or with the guard."""
         return self._handles.get(name)
+
+    def begin(self) -> None:
+        """Take note that reading begins: until now a writer that came was let in at once."""
+        with self._lock:
+            self._reading = True
 
     def sent(self, name: bytes) -> None:
         """See `Guard.sent`."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mistamover.errors import LinkError, TargetError
+from mistamover.links.shared import Turn
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Verdict
 from mistamover.stream.guard import LeaseGuard
 from mistamover.transport.base import Transport
@@ -55,16 +57,24 @@ class Outcome:
 class Lane:
     """One thread that runs errands at one transport."""
 
-    def __init__(self, name: str, transport: Transport, done: Callable[[Outcome], None]) -> None:
-        """Given a name, the transport and where to put outcomes (called in the lane's thread), start the thread."""
+    def __init__(
+        self,
+        name: str,
+        transport: Transport,
+        done: Callable[[Outcome], None],
+        turn: Callable[[Batch], Turn | None],
+    ) -> None:
+        """Given a name, the transport, where to put outcomes (called in the lane's thread) and how to ask for a turn
+        for a batch (None: it needs none), be ready; the thread starts with the first errand.
+        """
         self.name = name
         self.errand: Errand | None = None
         """What is under way; set and cleared by the stream's thread."""
         self._transport = transport
         self._done = done
+        self._turn = turn
         self._queue: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def free(self) -> bool:
@@ -75,9 +85,14 @@ class Lane:
         """Given an errand, begin it. The lane must be free."""
         self.errand = errand
         self._queue.put(errand)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"lane-{self.name}", daemon=True)
+            self._thread.start()
 
     def stop(self, timeout: float) -> bool:
         """Given a limit in seconds, let the thread end after its errand; return whether it did."""
+        if self._thread is None:
+            return True
         self._queue.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -107,8 +122,7 @@ class Lane:
             # Asked before every errand: to connect is to ask just that.
             return Outcome(lane=self.name, errand=errand, started=started, suspended=True)
         if errand.batch is not None and errand.guard is not None:
-            verdicts = self._transport.deliver(errand.batch, errand.guard)
-            verdicts = self._examined(verdicts)
+            verdicts = self._in_turn(errand.batch, errand.guard)
             return Outcome(lane=self.name, errand=errand, started=started, verdicts=verdicts)
         if errand.remove:
             removed = self._transport.remove(errand.remove)
@@ -118,6 +132,18 @@ class Lane:
         else:
             self._transport.probe()
         return Outcome(lane=self.name, errand=errand, started=started)
+
+    def _in_turn(self, batch: Batch, guard: LeaseGuard) -> list[Verdict]:
+        """Deliver a batch when it is its turn; return no verdict where the attempt is given up before."""
+        turn = self._turn(batch)
+        try:
+            if turn is not None and not _wait_for(turn, guard):
+                return []
+            guard.begin()
+            return self._examined(self._transport.deliver(batch, guard))
+        finally:
+            if turn is not None:
+                turn.close()
 
     def _suspended(self) -> bool:
         """Look for the stop file; a connection that died while idle costs a reconnect, not a failure."""
@@ -141,6 +167,24 @@ class Lane:
         except TargetError as error:
             return [_blamed(v, FaultClass.REFUSED, FaultClass.TARGET, str(error)) for v in verdicts]
         return verdicts
+
+
+def _wait_for(turn: Turn, guard: LeaseGuard) -> bool:
+    """Wait for our turn; return whether it came before the attempt is to be given up.
+
+    The holder of turns bounds the wait: it forgets who has died, and when it dies itself, everybody may go.
+    """
+    poll = select.poll()
+    poll.register(turn.fileno(), select.POLLIN)
+    poll.register(guard.fileno(), select.POLLIN)
+    while True:
+        deadline = guard.deadline()
+        patience = None if deadline is None else 1000 * max(0.0, deadline - time.monotonic())
+        ready = {handle for handle, _ in poll.poll(patience)}
+        if turn.fileno() in ready:
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
 
 
 def _blamed(verdict: Verdict, old: FaultClass, new: FaultClass, reason: str = "") -> Verdict:

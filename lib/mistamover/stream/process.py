@@ -12,8 +12,10 @@ from setproctitle import setproctitle
 
 from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
 from mistamover.files import leases
+from mistamover.links.login import Login
 from mistamover.report import logs
 from mistamover.report.snapshot import LOCK_FILE, lock
+from mistamover.stream.decide import Rules
 from mistamover.stream.ledger import Ledger
 from mistamover.stream.pipeline import Pipeline
 from mistamover.transport.base import Transport
@@ -30,6 +32,16 @@ class Exit(enum.IntEnum):
     BROKEN = 70  # an error that should not happen
     BUSY = 75  # another process serves this stream
     COMPLETE = 80  # the completion file was delivered: nothing more to do
+
+
+def prepare(settings: StreamSettings) -> None:
+    """Given a stream's settings, find out before the fork what each stream would find out for itself.
+
+    What is cached then (patterns, the ciphers that ssh knows) is in memory once, not once for each process.
+    """
+    Rules.of(settings)
+    for target in settings.targets:
+        Login.of(target)
 
 
 def run(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool) -> int:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mistamover.config.settings import TargetSettings
 from mistamover.files import leases
+from mistamover.links.shared import Turn
+from mistamover.links.turns import Request
 from mistamover.model import Batch, Failed, FaultClass, Kind, Reason
 from mistamover.stream.books import Books
 from mistamover.stream.circuit import Circuit
@@ -36,6 +38,9 @@ READY = 10_000
 #: A second batch travels beside the first one when at least so many units wait, or the first one is large.
 _SECOND_FROM = 200
 _LARGE = 16 * 1024 * 1024
+
+#: What a file costs a target besides its bytes, in bytes that could be sent instead.
+_COST_OF_A_FILE = 16 * 1024
 
 #: Faults that say something about the target, not about a unit.
 _TARGET_FAULTS = (FaultClass.LINK, FaultClass.TARGET, FaultClass.BUG)
@@ -76,7 +81,7 @@ class Route:
 
     def start(self) -> None:
         """Start the lanes, and connect: what is decided meanwhile leaves in one batch."""
-        self._lanes = [Lane(name, self._transport, self._arrive) for name in (_BULK, _SECOND, _HUGE)]
+        self._lanes = [Lane(name, self._transport, self._arrive, self._turn) for name in (_BULK, _SECOND, _HUGE)]
         self._lanes[0].give(Errand(connect=True))
 
     # -- what can be asked --------------------------------------------------------------------
@@ -148,7 +153,7 @@ class Route:
         first, second, huge = self._lanes
         if first.free and self._bulk:
             self._send(first, self._bulk, self._batch_files)
-        if second.free and self._bulk and (len(self._bulk) >= _SECOND_FROM or _is_large(first)):
+        if second.free and self._bulk and (len(self._bulk) >= _SECOND_FROM or _carries_much(first)):
             self._send(second, self._bulk, self._batch_files)
         if huge.free and self._huge:
             self._send(huge, self._huge, 1)
@@ -246,6 +251,23 @@ class Route:
             self._outcomes.append(outcome)
         self._wake()
 
+    def _turn(self, batch: Batch) -> Turn | None:
+        """Ask for a turn among all streams of this agent that have much for this target (in a lane's thread).
+
+        Small batches go at once: they are over before it would be somebody else's turn.
+        """
+        if not _is_large(batch):
+            return None
+        settings = self._books.settings
+        kind = _HUGE if batch.size >= HUGE and len(batch.units) == 1 else _BULK
+        request = Request(
+            target=f"{self.target.host} {kind}",
+            stream=settings.name,
+            weight=settings.priority,
+            cost=batch.size + _COST_OF_A_FILE * len(batch.units),
+        )
+        return Turn.ask(settings.links_dir, request)
+
     def _send(self, lane: Lane, queue: deque[Candidate], most: int) -> None:
         chosen: list[Candidate] = []
         handles: dict[bytes, int] = {}
@@ -313,10 +335,14 @@ class Route:
         return f"{self.target.host}:{self.target.directory}"
 
 
-def _is_large(lane: Lane) -> bool:
+def _carries_much(lane: Lane) -> bool:
     """Whether what travels on a lane will take a while."""
     batch = lane.errand.batch if lane.errand is not None else None
-    return batch is not None and (len(batch.units) >= _SECOND_FROM or batch.size >= _LARGE)
+    return batch is not None and _is_large(batch)
+
+
+def _is_large(batch: Batch) -> bool:
+    return len(batch.units) >= _SECOND_FROM or batch.size >= _LARGE
 
 
 def _target_fault(outcome: Outcome) -> tuple[FaultClass | None, str]:

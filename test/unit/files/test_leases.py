@@ -121,6 +121,7 @@ def test_thousands_are_held_at_once(scratch: Path) -> None:
 
 def test_guard_lets_a_writer_in_at_once_when_its_file_was_read(file: bytes, broken: threading.Event) -> None:
     guard = LeaseGuard({b"f": leases.take(file)[0]})
+    guard.begin()
     assert guard.intact(b"f") and guard.deadline() is None
     guard.sent(b"f")
     with opener(file, "a", waits=True) as process:
@@ -135,6 +136,7 @@ def test_guard_lets_a_writer_in_at_once_when_its_file_was_read(file: bytes, brok
 
 def test_guard_sets_a_deadline_when_the_file_is_still_needed(file: bytes, broken: threading.Event) -> None:
     guard = LeaseGuard({b"f": leases.take(file)[0], b"g": os.open(file, os.O_RDONLY)})
+    guard.begin()
     with opener(file, "a", waits=True) as process:
         wait_until(broken.is_set, 10, "the break is heard")
         before = os.times().elapsed
@@ -150,6 +152,7 @@ def test_guard_sets_a_deadline_when_the_file_is_still_needed(file: bytes, broken
 def test_guard_keeps_descriptors_of_nobody(file: bytes) -> None:
     before = len(os.listdir("/proc/self/fd"))
     guard = LeaseGuard({b"f": leases.take(file)[0]})
+    guard.begin()
     guard.give_up()
     assert guard.deadline() is not None
     guard.close()
