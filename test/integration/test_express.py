@@ -40,6 +40,9 @@ class Watcher:
     def handle(self, name: bytes) -> int | None:
         return self.handles.get(name)
 
+    def read_enough(self) -> None:
+        pass
+
     def progressed(self, size: int) -> None:
         pass
 
@@ -91,7 +94,14 @@ class Way:
             ssh=ssh,
         )
         source = os.fsencode(self.source)
-        self.transport = RsyncSsh(source=source, target=settings, state_dir=place / "run", links_dir=place / "links", owner="me", keep_extra=False)
+        self.transport = RsyncSsh(
+            source=source,
+            target=settings,
+            state_dir=place / "run",
+            links_dir=place / "links",
+            owner="me",
+            keep_extra=False,
+        )
         self.batches = 0
 
     def put(self, name: str, content: bytes) -> Unit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mistamover.config import check
@@ -66,7 +66,7 @@ def spec() -> ConfigObj:
     """Return schema.ini as a configobj configspec."""
     from configobj import ConfigObj
 
-    lines = resources.files("mistamover.config").joinpath("schema.ini").read_text("utf-8").splitlines()
+    lines = Path(__file__).with_name("schema.ini").read_text("utf-8").splitlines()
     return ConfigObj(lines, interpolation=False, list_values=False, raise_errors=True, _inspec=True)
 
 

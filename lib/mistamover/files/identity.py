@@ -15,7 +15,9 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def identity_of(status: os.stat_result) -> Identity:
     """Given the result of lstat or fstat, return what must not change until the source is removed."""
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    # What Identity(...) would do, in a third of the time; this is called several times for every file.
+    values = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return tuple.__new__(Identity, values)
 
 
 def kind_of(status: os.stat_result) -> Kind:

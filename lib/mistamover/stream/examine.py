@@ -54,6 +54,7 @@ def facts_of(
         attempts=candidate.attempts,
         retry_at=candidate.retry_at,
         last_failure=candidate.failure,
+        delivered=candidate.delivered,
         hold=hold,
         unreadable=unreadable,
     )

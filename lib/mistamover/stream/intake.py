@@ -81,9 +81,11 @@ class Intake:
                 books.forget_trouble(name)
             # What was moved away stays on record; this is another unit of the same name.
             trouble = None
-        if not books.move and books.ledger.mirrored(name, self._target) == self._identity(name, kind, status):
+        delivered = books.ledger.mirrored(name, self._target) if not books.move else None
+        if delivered is not None and delivered == self._identity(name, kind, status):
             return
         candidate = Candidate(name, kind, identity_of(status), status.st_nlink, now)
+        candidate.delivered = delivered
         if trouble is not None:
             candidate.remember(trouble.attempts, trouble.retry_at, trouble.reason, trouble.since)
         books.counts.seen += 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from dataclasses import replace
 
 from mistamover.config.settings import StreamSettings, TransferUnit
 from mistamover.model import Action, Reason, StreamState
@@ -186,9 +185,6 @@ class Pipeline:
             self._books.withdraw(candidate)
             self._intake.look_at(candidate.name, now)
             return
-        if not self._books.move:
-            delivered = self._books.ledger.mirrored(candidate.name, self._route.target.name)
-            facts = replace(facts, delivered=delivered)
         decision = decide(facts, self._books.rules, now)
         candidate.decision = decision
         if decision.action is Action.SEND:

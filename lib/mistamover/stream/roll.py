@@ -26,6 +26,7 @@ class Candidate:
         "attempts",
         "churn",
         "decision",
+        "delivered",
         "failure",
         "first_seen",
         "handles",
@@ -64,6 +65,8 @@ class Candidate:
         self.look_at: float | None = AT_ONCE
         """When to look at it next; None while it is ready or travelling, or only an event can change anything."""
         self.travelling = False
+        self.delivered: Identity | None = None
+        """Mirror: what it was when it was last delivered."""
         self.decision: Decision | None = None
         self.handles: dict[bytes, int] = {}
         """Descriptors that hold leases: its own, or those of a directory unit's files."""

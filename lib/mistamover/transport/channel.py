@@ -9,7 +9,7 @@ import select
 import shlex
 import struct
 from collections.abc import Sequence
-from importlib import resources
+from pathlib import Path
 
 from mistamover.transport import receiver
 from mistamover.transport.ssh import SshConnection
@@ -35,7 +35,7 @@ class Channel:
         """The login that it belongs to."""
         self.permit = os.fsencode(f"{ssh.session_place}/r-{os.urandom(6).hex()}")
         """A file at the target without which it puts nothing in place; who gives it up removes the file."""
-        self._text = resources.files(__package__).joinpath("receiver.py").read_bytes()
+        self._text = Path(receiver.__file__).read_bytes()
         self._session = ssh.open_session(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
         self.stdin, self.stdout = self._session.stdin, self._session.stdout
         self.known: set[tuple[int, int]] = set()

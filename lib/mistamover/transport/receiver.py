@@ -24,12 +24,13 @@ VERSION = 1
 #: kind, length of name, length of content, mode, user, group, time of modification in ns
 HEADER = struct.Struct("!BHIIIIq")
 
-#: Kinds of frames: look whether we are where we began; begin a batch; the name of a user or group; a directory;
-#: a file; the end of a batch.  For USER and GROUP the name is text and the number stands in its own field; for
-#: BEGIN the field `mode` is 1 when every file is to be flushed by itself.
-LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END = range(1, 8)
+#: Kinds of frames: look whether we are where we began; begin a batch; the name of a user or group; a directory that
+#: holds files of the batch; a file; the end of a batch; a directory that is to be there for its own sake.  For USER and
+#: GROUP the name is text and the number stands in its own field; for BEGIN the field `mode` is 1 when every file is to
+#: be flushed by itself.
+LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END, EMPTY = range(1, 9)
 
-#: Answers: to LOOK they are STAY, STOP or MOVED; to FILE, and to END for the whole batch, DONE or DECLINED.
+#: Answers: to LOOK they are STAY, STOP or MOVED; to FILE and EMPTY, and to END for the whole batch, DONE or DECLINED.
 STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
 
 #: Descriptors of directories that are kept open within one batch.
@@ -95,6 +96,16 @@ class Receiver:
     def directory(self, name: bytes, mode: int, user: int, group: int, mtime_ns: int) -> None:
         """Given a directory that holds files of the batch, remember how it is to be; `end` makes it so."""
         self._attributes[name] = (mode, user, group, mtime_ns)
+
+    def empty(self, name: bytes) -> bytes:
+        """Given a directory of which `directory` has told how it is to be, see that it is there; DONE or DECLINED."""
+        try:
+            if name[:1] == b"/":
+                raise ValueError("not a relative name")
+            self._directory(name)
+        except (OSError, ValueError):
+            return DECLINED
+        return DONE
 
     def file(
         self, name: bytes, digest: bytes, content: bytes, mode: int, user: int, group: int, mtime_ns: int
@@ -299,8 +310,10 @@ def _serve(receiver: Receiver, source: "BinaryIO", sink: "BinaryIO") -> None:
                 # Who waits for us wants to see that something moves.
                 sink.flush()
                 say_again = time.monotonic() + SAY_EVERY
-        elif kind == DIRECTORY:
+        elif kind in (DIRECTORY, EMPTY):
             receiver.directory(name, mode, user, group, mtime_ns)
+            if kind == EMPTY:
+                sink.write(receiver.empty(name))
         elif kind in (USER, GROUP):
             receiver.owner(kind, user if kind == USER else group, name)
         elif kind == BEGIN:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from mistamover.files.identity import DirectoryHandles, identity_of
-from mistamover.model import Confirmed, Failed, FaultClass, Unit, Verdict
+from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport import receiver
 from mistamover.transport.base import Guard
 from mistamover.transport.channel import Channel, frame
@@ -140,6 +140,9 @@ class Sending:
         parts: list[bytes] = []
         size = 0
         for unit in waiting:
+            if unit.kind is Kind.DIRECTORY:
+                self._add_empty(unit, parts)
+                continue
             content = self._content(unit, parts)
             if content is not None:
                 parts.append(content)
@@ -184,6 +187,16 @@ class Sending:
         self._sent.append((unit, digest.hexdigest()))
         self._guard.sent(unit.name)
         return content
+
+    def _add_empty(self, unit: Unit, parts: list[bytes]) -> None:
+        """Add the frames of a directory that is sent for its own sake; its content goes for itself."""
+        try:
+            self._add_directories(unit.name.rpartition(b"/")[0], parts)
+            self._add_frame(receiver.EMPTY, unit.name, os.fstat(self._handles.get(unit.name)), parts)
+        except OSError:
+            return
+        self._sent.append((unit, ""))
+        self._guard.sent(unit.name)
 
     def _open(self, name: bytes) -> int:
         return os.open(name.rpartition(b"/")[2], _OPEN, dir_fd=self._handles.get(name.rpartition(b"/")[0]))
