@@ -122,8 +122,7 @@ class Lane:
             # Asked before every errand: to connect is to ask just that.
             return Outcome(lane=self.name, errand=errand, started=started, suspended=True)
         if errand.batch is not None and errand.guard is not None:
-            verdicts = self._in_turn(errand.batch, errand.guard)
-            return Outcome(lane=self.name, errand=errand, started=started, verdicts=verdicts)
+            return self._in_turn(errand, errand.batch, errand.guard)
         if errand.remove:
             removed = self._transport.remove(errand.remove)
             return Outcome(lane=self.name, errand=errand, started=started, removed=removed)
@@ -133,14 +132,16 @@ class Lane:
             self._transport.probe()
         return Outcome(lane=self.name, errand=errand, started=started)
 
-    def _in_turn(self, batch: Batch, guard: LeaseGuard) -> list[Verdict]:
+    def _in_turn(self, errand: Errand, batch: Batch, guard: LeaseGuard) -> Outcome:
         """Deliver a batch when it is its turn; return no verdict where the attempt is given up before."""
         turn = self._turn(batch)
         try:
             if turn is not None and not _wait_for(turn, guard):
-                return []
+                return Outcome(lane=self.name, errand=errand, started=time.time())
             guard.begin()
-            return self._examined(self._transport.deliver(batch, guard))
+            started = time.time()
+            verdicts = self._examined(self._transport.deliver(batch, guard))
+            return Outcome(lane=self.name, errand=errand, started=started, verdicts=verdicts)
         finally:
             if turn is not None:
                 turn.close()

@@ -19,6 +19,7 @@ from mistamover.stream.books import Books
 from mistamover.stream.circuit import Circuit
 from mistamover.stream.guard import LeaseGuard
 from mistamover.stream.lane import Errand, Lane, Outcome
+from mistamover.stream.pace import BATCH_BYTES, BATCH_FILES, Pace, cost
 from mistamover.stream.roll import AT_ONCE, Candidate
 from mistamover.transport.base import Transport
 
@@ -27,20 +28,12 @@ logger = logging.getLogger(__name__)
 #: From this size on a file rides alone, on its own lane, so that small ones do not wait behind it.
 HUGE = 64 * 1024 * 1024
 
-#: Bounds of a batch.  Larger ones cost less to send, but the hand-over of the last one is waited for by nobody else:
-#: at this size one batch is handed over while the next one travels.
-BATCH_FILES = 2_500
-BATCH_BYTES = 256 * 1024 * 1024
-
 #: Units that are kept ready, with their leases held, while the lanes are busy.
 READY = 10_000
 
 #: A second batch travels beside the first one when at least so many units wait, or the first one is large.
 _SECOND_FROM = 200
 _LARGE = 16 * 1024 * 1024
-
-#: What a file costs a target besides its bytes, in bytes that could be sent instead.
-_COST_OF_A_FILE = 16 * 1024
 
 #: Faults that say something about the target, not about a unit.
 _TARGET_FAULTS = (FaultClass.LINK, FaultClass.TARGET, FaultClass.BUG)
@@ -77,6 +70,7 @@ class Route:
         self._batches = 0
         self._suspended_until = 0.0
         self._suspended = ""
+        self._pace = Pace()
         self.circuit = Circuit()
 
     def start(self) -> None:
@@ -169,6 +163,9 @@ class Route:
             self._outcomes.clear()
         for outcome in outcomes:
             next(lane for lane in self._lanes if lane.name == outcome.lane).errand = None
+            batch = outcome.errand.batch
+            if batch is not None and outcome.verdicts and outcome.lane != _HUGE:
+                self._pace.learn(cost(len(batch.units), batch.size), time.time() - outcome.started)
             self._learn(outcome)
         return outcomes
 
@@ -264,7 +261,7 @@ class Route:
             target=f"{self.target.host} {kind}",
             stream=settings.name,
             weight=settings.priority,
-            cost=batch.size + _COST_OF_A_FILE * len(batch.units),
+            cost=cost(len(batch.units), batch.size),
         )
         return Turn.ask(settings.links_dir, request)
 
@@ -272,7 +269,7 @@ class Route:
         chosen: list[Candidate] = []
         handles: dict[bytes, int] = {}
         size = 0
-        while queue and len(chosen) < most and size < BATCH_BYTES:
+        while queue and len(chosen) < most and size < BATCH_BYTES and cost(len(chosen), size) < self._pace.limit:
             candidate = queue.popleft()
             if not self._is_ready(candidate):
                 continue

@@ -36,6 +36,9 @@ _ANSWER = 60.0
 #: So many small files are flushed one by one; beyond, one `sync -f` for all of them is quicker.
 _FEW = 8
 
+#: As above while a large file is under way, of which `sync -f` would flush all that has come.
+_FEW_BESIDE_LARGE = 200
+
 #: Units in a batch from which on starting an rsync ahead costs nothing that anybody waits for.
 _MANY = 200
 
@@ -90,6 +93,7 @@ class RsyncSsh:
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._warm: RsyncRun | None = None
         self._warm_generation = 0
+        self._large_under_way = False
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
         self._lock = threading.Lock()
@@ -118,12 +122,21 @@ class RsyncSsh:
         verdicts, flushed = self._deliver_small(others, guard)
         rest = [unit for unit in others if unit.name not in verdicts]
         unflushed: list[Verdict] = []
-        if rest:
-            # Before rsync writes the same names: its temporary files are not to be taken for leftovers.
-            self._clean()
-            unflushed += self._deliver_units(rest, guard)
-        for tree in trees:
-            unflushed.append(self._deliver_tree(tree, guard))
+        try:
+            if rest:
+                # Before rsync writes the same names: its temporary files are not to be taken for leftovers.
+                self._clean()
+                unflushed += self._deliver_units(rest, guard)
+            for tree in trees:
+                unflushed.append(self._deliver_tree(tree, guard))
+        except (LinkError, TargetError) as error:
+            if not verdicts and not unflushed:
+                raise
+            # What is confirmed stays confirmed, whatever became of the rest.
+            fault = FaultClass.LINK if isinstance(error, LinkError) else FaultClass.TARGET
+            judged = {verdict.unit.name for verdict in unflushed}
+            left = [unit for unit in (*rest, *trees) if unit.name not in judged]
+            unflushed += [Failed(unit=unit, fault=fault, reason=str(error)) for unit in left]
         if flushed:
             return [*verdicts.values(), *self._flushed(unflushed)]
         return self._flushed([*verdicts.values(), *unflushed])
@@ -146,7 +159,7 @@ class RsyncSsh:
         small = [unit for unit in units if self._express.takes(unit)]
         if not small or not self._express.open():
             return {}, True
-        flush = len(small) <= _FEW
+        flush = len(small) <= (_FEW_BESIDE_LARGE if self._large_under_way else _FEW)
         batch = self._leftovers.begin([unit.name for unit in small])
         clean = False
         try:
@@ -192,11 +205,13 @@ class RsyncSsh:
         self._apart.open()
         words = shlex.quote(_WRITE_BEHIND) + " mistamover " + shlex.quote(f"{self._ssh.directory}/{self._temporary}")
         behind = self._apart.session(f"exec sh -c {words}")
+        self._large_under_way = True
         try:
             behind.read_line(_ANSWER)
             run = self._cold(resume=unit, apart=True)
             run.send([unit.name], guard)
         finally:
+            self._large_under_way = False
             behind.close()
         return run
 
