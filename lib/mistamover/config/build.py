@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mistamover.config import command, schema
 from mistamover.config.settings import (
+    LINKS,
     DotFiles,
     LinkPolicy,
     LogSettings,
@@ -60,7 +61,7 @@ def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
         history_retention=values.amount(_STREAM, "history_retention"),
         reserved_suffixes=_reserved(values),
         state_dir=state_dir / "streams" / name,
-        links_dir=state_dir / "links",
+        links_dir=state_dir / LINKS,
         stop_timeout=values.amount("global", "stop_timeout"),
         log=build_log(values),
     )

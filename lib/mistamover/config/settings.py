@@ -57,6 +57,10 @@ class WatchMode(enum.Enum):
     POLL = "poll"
 
 
+#: Name of the directory, below the state directory, where the connections are kept that several streams share.
+LINKS = "links"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """Where log files go and from which level on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 from collections import Counter
@@ -22,34 +23,39 @@ logger = logging.getLogger(__name__)
 #: Seconds before it is started again when it has died; streams log in for themselves meanwhile.
 _PAUSE = 2.0
 
+#: Seconds that it gets to end.
+_END = 5.0
+
+
+Fork = Callable[[Callable[[], int]], int]
+
 
 class LinksProcess:
     """The process `links`, as its master sees it; the clock and the fork are given."""
 
-    def __init__(self, fork: Callable[[Callable[[], int]], int]) -> None:
-        """Given how to run a function in a process of its own (it returns the number), run nothing yet."""
+    def __init__(self, directory: Path, log: LogSettings, *, debug: bool, fork: Fork) -> None:
+        """Given the directory for its sockets, how to log, and how to run a function in a process of its own (returns
+        the process's number), run nothing yet.
+        """
+        self._directory = directory
+        self._log = log
+        self._debug = debug
         self._fork = fork
         self.pid: int | None = None
         self._start_at: float | None = None
 
-    def consider(self, streams: Iterable[StreamSettings], log: LogSettings, now: float, *, debug: bool) -> None:
-        """Given the streams that are to run, how to log, and the time, see to it that it runs if it is of use."""
-        self._run_with = (log, debug)
-        going = [stream for stream in streams if stream.targets]
-        if self.pid is not None or not going or not shares(going):
-            return
-        self._directory = going[0].links_dir
-        self._start_at = self._start_at or now
+    def consider(self, streams: Iterable[StreamSettings], now: float) -> None:
+        """Given the streams that are to run, and the time, see to it that it runs if it is of use to them."""
+        if self.pid is None and shares(streams):
+            self._start_at = self._start_at or now
 
     def tick(self, now: float) -> None:
         """Given the time, start it if that is due."""
         if self._start_at is not None and now >= self._start_at:
             self._start_at = None
-            log, debug = self._run_with
-            directory = self._directory
             # Here, so that streams that are started next find it.
-            with messages.listen(directory) as listener:
-                self.pid = self._fork(lambda: run(directory, listener, log, debug=debug))
+            with messages.listen(self._directory) as listener:
+                self.pid = self._fork(lambda: run(self._directory, listener, self._log, debug=self._debug))
             logger.info("streams share connections: kept by process %d", self.pid)
 
     def exited(self, words: str, now: float) -> None:
@@ -65,10 +71,17 @@ class LinksProcess:
     def stop(self) -> None:
         """Ask it to end, now that no stream needs it any more."""
         self._start_at = None
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGTERM)
-            os.waitpid(self.pid, 0)
-            self.pid = None
+        if self.pid is None:
+            return
+        os.kill(self.pid, signal.SIGTERM)
+        ended = os.pidfd_open(self.pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        if not poll.poll(1000 * _END):
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(ended)
+        os.waitpid(self.pid, 0)
+        self.pid = None
 
 
 def shares(streams: Iterable[StreamSettings]) -> bool:

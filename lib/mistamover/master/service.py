@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from mistamover.config.load import load_lenient
-from mistamover.config.settings import Settings, StreamSettings, StreamStatus
+from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
 from mistamover.master.child import Child, ChildState, Wish
 from mistamover.master.fork import ends_well, fork, fork_stream, how_it_ended
@@ -83,7 +83,12 @@ class Master:
         self._report = mastership.this_process(settings.file, mode.value)
         self._written: MasterReport | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._links = LinksProcess(lambda run: fork(run, (self._wake_read, self._wake_write)))
+        self._links = LinksProcess(
+            settings.state_dir / LINKS,
+            settings.log,
+            debug=settings.debug,
+            fork=lambda run: fork(run, (self._wake_read, self._wake_write)),
+        )
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -118,7 +123,7 @@ class Master:
         """Make the processes agree with the settings, touching only those that are concerned."""
         now = time.monotonic()
         wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
-        self._links.consider(wanted.values(), settings.log, now, debug=settings.debug)
+        self._links.consider(wanted.values(), now)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
