@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -62,7 +61,7 @@ class OwnLink:
     def __init__(self, login: Login, run_dir: Path, *, name: str, background: bool = False) -> None:
         """Given how to log in, a private directory and a name that is unique in it, do nothing yet.
 
-        With `background` the connection gives way: see `giving_way`.
+        With `background` the connection gives way: see `process.give_way`.
         """
         self._login = login
         self._run_dir = run_dir
@@ -181,23 +180,13 @@ def start(login: Login, directory: Path, socket: str, *, background: bool = Fals
     if login.configuration is not None:
         configuration = f"{socket}.conf"
         write_whole(directory / configuration, login.configuration.encode(), durable=False)
-    words = [*(giving_way() if background else ()), *login.words(configuration, socket)]
     try:
-        return processes.spawn(words, directory=directory, stdin=subprocess.DEVNULL)
+        process = processes.spawn(login.words(configuration, socket), directory=directory, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
         raise LinkError(f"{error}: install the package openssh-client") from None
-
-
-def giving_way() -> tuple[str, ...]:
-    """Return the words before a command that is to leave the processors to all others, as soon as they want them.
-
-    Measured with two busy processors: a small file beside a huge one takes 40 ms where that is run by `nice -n 10`,
-    10 ms where it is run as SCHED_IDLE.  But on a host that is busy all the time such a process gets next to
-    nothing; there it must be `nice`.
-    """
-    busy = os.getloadavg()[0] >= (os.cpu_count() or 1)
-    chrt = None if busy else shutil.which("chrt")
-    return (chrt, "-i", "0") if chrt else ("nice", "-n", "10")
+    if background:
+        processes.give_way(process.pid)
+    return process
 
 
 def end_orphan(run_dir: Path, name: str) -> None:

@@ -22,10 +22,12 @@ _MOST_COMPLAINTS = 1 << 20
 class RsyncRun:
     """A started rsync that waits for its list of names."""
 
-    def __init__(self, argv: list[str], directory: Path, release: Callable[[], None]) -> None:
+    def __init__(
+        self, argv: list[str], directory: Path, release: Callable[[], None], *, background: bool = False
+    ) -> None:
         """Given the command and the directory to run it in, start it. Raise TargetError if there is no rsync here.
 
-        `release` is called once the process has ended.
+        `release` is called once the process has ended; with `background` the process gives way to others.
         """
         self._release = release
         try:
@@ -33,6 +35,8 @@ class RsyncRun:
         except FileNotFoundError as error:
             release()
             raise TargetError(f"{error}: install the package rsync, or mend [rsync_ssh] cmd") from None
+        if background:
+            processes.give_way(self._process.pid)
         self.lines: dict[bytes, Line] = {}
         self.stderr = b""
         self.status = -1

@@ -18,7 +18,7 @@ from pathlib import Path
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import MARK, display
-from mistamover.links.link import OwnLink, giving_way
+from mistamover.links.link import OwnLink
 from mistamover.links.login import Login
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard
@@ -48,7 +48,7 @@ _RESUME_FROM = 16 * 1024 * 1024
 #: From this size on a file is worth a connection of its own, so that no small one waits behind its bytes.
 _APART_FROM = 64 * 1024 * 1024
 
-#: Runs at the target beside a large file.  First it makes its connection give way (see `link.giving_way`), and with it
+#: Runs at the target beside a large file.  First it makes its connection give way (see `process.give_way`), and with it
 #: all that is started over it later.  $1 is where the file is being written: what has come is flushed again and again,
 #: so that little is left for the end, and the flush of a small file meanwhile does not wait for all of it.  It ends
 #: with its connection: nobody takes what it says any more.
@@ -244,13 +244,18 @@ class RsyncSsh:
         return [*argv, *extra]
 
     def _start(
-        self, argv: list[str], destination: str, shell: contextlib.AbstractContextManager[str] | None = None
+        self,
+        argv: list[str],
+        destination: str,
+        shell: contextlib.AbstractContextManager[str] | None = None,
+        *,
+        background: bool = False,
     ) -> RsyncRun:
         source = os.fsdecode(self._source.rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
         stack = contextlib.ExitStack()
         words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
-        run = RsyncRun([*argv, *words], self._run_dir, stack.close)
+        run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
         self._runs.add(run)
         stack.callback(self._runs.discard, run)
         return run
@@ -264,7 +269,7 @@ class RsyncSsh:
             extra += ["--info=progress2", "--outbuf=N"]
         argv = self._arguments(*extra)
         if apart:
-            return self._start([*giving_way(), *argv], self._ssh.directory, self._apart.rsync_shell())
+            return self._start(argv, self._ssh.directory, self._apart.rsync_shell(), background=True)
         return self._start(argv, self._ssh.directory)
 
     def _take_warm(self) -> RsyncRun:
