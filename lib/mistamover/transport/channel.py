@@ -23,7 +23,11 @@ _START = 30.0
 _ANSWER = 60.0
 
 #: Reads the program's text from standard input, so that it stands in no command line.
-_BOOT = "import os,sys;n=int(sys.argv[1]);t=b''\nwhile len(t)<n:t+=os.read(0,n-len(t))\nexec(t)"
+#: Where that ends too early, so does the program.
+BOOT = """import os,sys
+n=int(sys.argv[1]);t=c=os.read(0,n)
+while c and len(t)<n:c=os.read(0,n-len(t));t+=c
+if len(t)==n:exec(t)"""
 
 
 class Channel:
@@ -36,7 +40,7 @@ class Channel:
         self.permit = os.fsencode(f"{ssh.session_place}/r-{os.urandom(6).hex()}")
         """A file at the target without which it puts nothing in place; who gives it up removes the file."""
         self._text = Path(receiver.__file__).read_bytes()
-        self._session = ssh.open_session(f"exec python3 -I -S -c {shlex.quote(_BOOT)} {len(self._text)}")
+        self._session = ssh.open_session(f"exec python3 -I -S -c {shlex.quote(BOOT)} {len(self._text)}")
         self.stdin, self.stdout = self._session.stdin, self._session.stdout
         self.known: set[tuple[int, int]] = set()
         """Kinds and numbers of the users and groups that the receiver was told the names of."""

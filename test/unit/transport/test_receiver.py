@@ -9,6 +9,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mistamover.transport import receiver
-from mistamover.transport.channel import frame
+from mistamover.transport.channel import BOOT, frame
 from support import Entry, tree, wait_until
 from unit.transport.peer import COMMAND, MOMENT, PROGRAM, Peer, directory, file, filesystem
 
@@ -511,3 +512,11 @@ def test_any_tree_is_reproduced_exactly(files: list[tuple[bytes, bytes, int, int
     with tempfile.TemporaryDirectory() as place, Peer(Path(place)) as peer:
         assert peer.batch(*frames, flush=flush) == answers + "d"
         assert tree(Path(place)) == wanted
+
+
+def test_a_receiver_whose_text_is_cut_off_ends() -> None:
+    """Given a connection that is lost while the program's text is under way, when it has ended, nothing runs on."""
+    words = [sys.executable, "-I", "-S", "-c", BOOT, "1000"]
+    for text in (b"", b"import os\n", b"x" * 999):
+        ended = subprocess.run(words, input=text, capture_output=True, timeout=20, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
