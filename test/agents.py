@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +152,52 @@ def log_of(site: Site, component: str) -> str:
     """Return one of the log files; empty if there is none."""
     path = site.logs / f"{component}.log"
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+def receivers_of(site: Site) -> list[psutil.Process]:
+    """Return the running receivers of the express way that have a directory of the site open."""
+    mark, found = os.fspath(site.directory), []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            words = process.cmdline()
+            if len(words) > 4 and "python3" in words[0] and words[1:4] == ["-I", "-S", "-c"]:
+                handles = f"/proc/{process.pid}/fd"
+                if any(_leads_to(f"{handles}/{handle}", mark) for handle in os.listdir(handles)):
+                    found.append(process)
+    return found
+
+
+def _leads_to(handle: str, mark: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.readlink(handle).startswith(mark)
+    return False
+
+
+def connections_of(site: Site) -> list[psutil.Process]:
+    """Return the ssh processes of this side that have logged in somewhere."""
+    return _with_words(site, lambda words: words[0].endswith("ssh") and "-M" in words)
+
+
+def rsyncs_of(site: Site) -> list[psutil.Process]:
+    """Return the rsync processes of this side: those that send, and the one that is kept warm."""
+    return _with_words(site, lambda words: words[0].endswith("rsync") and "--server" not in words)
+
+
+def _with_words(site: Site, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
+    found = []
+    for process in processes_of(site):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if words and wanted(words):
+                found.append(process)
+    return found
+
+
+def kill(pid: int, timeout: float = 10) -> bool:
+    """Kill a process with SIGKILL; return whether it was there, after it has gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    wait_until(lambda: not alive(pid), timeout, f"killed process {pid} is gone")
+    return True

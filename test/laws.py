@@ -12,12 +12,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import support
 from mistamover.testing.sshd import PrivateSshd
 from support import Agent, Entry, Site, Stream, wait_until
 
 QUARANTINE = b"quarantine/"
 MARK = ".mistamover"
+
+#: How a small file goes: goes into `make`'s `everywhere`.
+Way = Mapping[str, Mapping[str, object]]
+
+#: For tests of what holds whichever way it goes; the argument is `way`.
+BOTH_WAYS = pytest.mark.parametrize(
+    "way", [{"rsync_ssh": {"express": True}}, {"rsync_ssh": {"express": False}}], ids=["express", "rsync"]
+)
 
 _TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
 

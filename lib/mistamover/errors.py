@@ -76,6 +76,10 @@ class SessionRefused(LinkError):
     """A connection stands, but its server allows no further session on it."""
 
 
+class NobodyShares(LinkError):
+    """The process that keeps shared connections is gone, or gives no answer."""
+
+
 class TargetError(TransportError):
     """The target was reached and refuses: disk full, read-only, permission, missing."""
 

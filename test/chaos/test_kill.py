@@ -1,5 +1,8 @@
 """A move goes on while one of its processes is killed, again and again, at random moments: nothing is lost or doubled.
 
+By rsync a limit of the bandwidth keeps the move busy.  The express way has none: there the files of each directory are
+dropped in small bursts around the moment of a kill.
+
 The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_KILLS changes the number of kills (default 20).
 """
 
@@ -10,7 +13,6 @@ import hashlib
 import os
 import random
 import secrets
-import signal
 import threading
 import time
 from collections import Counter
@@ -20,7 +22,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents import alive, ask_ledger, end_all, log_of, none_left, processes_of, said_by, start, stream_pid, until_up
+from agents import (
+    alive,
+    ask_ledger,
+    connections_of,
+    end_all,
+    kill,
+    log_of,
+    none_left,
+    receivers_of,
+    rsyncs_of,
+    said_by,
+    start,
+    stream_pid,
+    until_up,
+)
 from mistamover.testing.sshd import PrivateSshd
 from support import Agent, Site, Stream, contents, wait_until
 
@@ -28,6 +44,10 @@ KILLS = int(os.environ.get("MISTAMOVER_KILLS", "20"))
 DIRECTORIES = 20
 FILES = 100
 SMALL, BIG = 4096, 1 << 20
+#: Seconds over which the files of one directory are dropped on the express way, and the next kill comes at most.
+SPREAD = 0.5
+#: Files that come together then, on average.
+BURST = 10
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -43,35 +63,68 @@ def chance() -> random.Random:
 class Ordeal:
     """A site with one stream that is kept busy, and an agent that is replaced when it is killed."""
 
-    def __init__(self, directory: Path, sshd: PrivateSshd, chance: random.Random) -> None:
+    def __init__(self, directory: Path, sshd: PrivateSshd, chance: random.Random, *, express: bool) -> None:
+        self.express = express
         self.site = Site(
             directory,
             sshd,
-            rsync_ssh={"bandwidth_limit": "6000"},
+            rsync_ssh={"bandwidth_limit": None if express else "6000"},
             **{"global": {"stop_timeout": 2}, "data_stream": {"empty_directory_age": 1}},
         )
         self.one: Stream = self.site.add("one")
         self.chance = chance
         self.agent: Agent = start(self.site)
         self.moment = threading.Event()
+        self.busy = 0
+        """Kills that came while something was to be moved."""
         self._changes = 0
+        self._announced: list[int] = []
+        self._droppers: list[threading.Thread] = []
         self.dropped: dict[bytes, str | bytes] = {}
         """Name and hash of every file."""
 
     def drop(self, number: int) -> None:
-        """Put one directory's files where they are moved from: most are small, one is big; written in place."""
+        """Put one directory's files where they are moved from, or, on the express way, announce them.
+
+        What is announced is dropped in small bursts when the moment of the next kill is near.
+        """
+        if self.express:
+            self._announced.append(number)
+        else:
+            self._write(number, random.Random(self.chance.random()), 0.0)
+
+    def some_time(self) -> None:
+        """Let a random time pass: the moment of the next kill."""
+        for number in self._announced:
+            words = (number, random.Random(self.chance.random()), SPREAD / FILES)
+            self._droppers.append(threading.Thread(target=self._write, args=words))
+            self._droppers[-1].start()
+        self._announced.clear()
+        self.moment.wait(self.chance.random() * SPREAD)
+        self.busy += bool(self.files_here())
+
+    def all_dropped(self) -> None:
+        """Wait until everything that was announced is there."""
+        for dropper in self._droppers:
+            dropper.join(30)
+            assert not dropper.is_alive(), "files are still being written"
+
+    def _write(self, number: int, chance: random.Random, pause: float) -> None:
+        """Write one directory's files in place: most are small, one is big; a pause for each, several at a time."""
         directory = self.one.source / f"run {number:02}" / "out"
-        directory.mkdir(parents=True)
         for file in range(FILES):
             size = BIG if file == FILES // 2 else SMALL
-            content = self.chance.randbytes(size)
+            content = chance.randbytes(size)
             name = f"run {number:02}/out/file {file}"
             self.dropped[os.fsencode(name)] = hashlib.sha256(content).hexdigest()
-            (self.one.source / name).write_bytes(content)
-
-    def some_time(self, most: float) -> None:
-        """Let a random time pass: the moment of the next kill."""
-        self.moment.wait(self.chance.random() * most)
+            while True:
+                # An empty directory is removed once it is old enough; one that came and went is made again.
+                with contextlib.suppress(FileNotFoundError):
+                    directory.mkdir(parents=True, exist_ok=True)
+                    (self.one.source / name).write_bytes(content)
+                    break
+            if pause and chance.random() < 1 / BURST:
+                self.moment.wait(pause * BURST)
 
     def hurry(self) -> None:
         """Have the master start a stream anew at once, as an operator can by changing its file."""
@@ -91,9 +144,11 @@ class Ordeal:
 
 
 @pytest.fixture
-def ordeal(tmp_path: Path, sshd: PrivateSshd, chance: random.Random) -> Iterator[Ordeal]:
-    """An ordeal that leaves no process behind."""
-    made = Ordeal(tmp_path, sshd, chance)
+def ordeal(
+    tmp_path: Path, sshd: PrivateSshd, chance: random.Random, request: pytest.FixtureRequest
+) -> Iterator[Ordeal]:
+    """An ordeal that leaves no process behind; its parameter is the way that the files go."""
+    made = Ordeal(tmp_path, sshd, chance, express=request.param == "express")
     try:
         until_up(made.site, made.agent)
         yield made
@@ -102,20 +157,10 @@ def ordeal(tmp_path: Path, sshd: PrivateSshd, chance: random.Random) -> Iterator
         end_all(made.site)
 
 
-def kill(pid: int) -> bool:
-    """Kill a process with SIGKILL; return whether it was there, after it has gone."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    wait_until(lambda: not alive(pid), 10, f"killed process {pid} is gone")
-    return True
-
-
 def kill_stream(ordeal: Ordeal, number: int) -> None:
     """Kill the stream's process; the first two times it comes back by itself, then the operator hurries."""
     pid = wait_until(lambda: stream_pid(ordeal.site, "one", ordeal.agent.pid), 20, "the stream is up")
-    ordeal.some_time(0.5)
+    ordeal.some_time()
     kill(pid)
     if number >= 2:
         ordeal.hurry()
@@ -124,7 +169,7 @@ def kill_stream(ordeal: Ordeal, number: int) -> None:
 def kill_master(ordeal: Ordeal, number: int) -> None:
     """Kill the master; start another while the orphan still drains, or after it has gone."""
     pid = wait_until(lambda: stream_pid(ordeal.site, "one", ordeal.agent.pid), 30, "the stream is up")
-    ordeal.some_time(0.5)
+    ordeal.some_time()
     ordeal.agent.process.kill()
     ordeal.agent.process.wait(10)
     if number % 3:
@@ -134,36 +179,49 @@ def kill_master(ordeal: Ordeal, number: int) -> None:
 
 def kill_rsync(ordeal: Ordeal, number: int) -> None:
     """Kill any rsync of this side: the one that sends, or the one that is kept warm."""
-    ordeal.some_time(0.5)
-    _kill_one_of(ordeal, lambda words: words[0].endswith("rsync") and "--server" not in words)
+    ordeal.some_time()
+    _kill_one_of(ordeal, rsyncs_of)
 
 
 def kill_connection(ordeal: Ordeal, number: int) -> None:
     """Kill the master of the ssh connection; every other time the operator does not wait for the target's pause."""
-    ordeal.some_time(0.5)
-    _kill_one_of(ordeal, lambda words: words[0].endswith("ssh") and "-M" in words)
+    if ordeal.express:
+        # Not always in the middle of its login.
+        wait_until(lambda: receivers_of(ordeal.site) or not ordeal.files_here(), 30, "the connection is used")
+    ordeal.some_time()
+    _kill_one_of(ordeal, connections_of)
     if number % 2:
         ordeal.agent.reload()
 
 
-def _kill_one_of(ordeal: Ordeal, wanted: Callable[[list[str]], bool]) -> None:
-    def found() -> list[int]:
-        pids: list[int] = []
-        for process in processes_of(ordeal.site):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                words = process.cmdline()
-                if words and wanted(words):
-                    pids.append(process.pid)
-        return pids
+def kill_receiver(ordeal: Ordeal, number: int) -> None:
+    """Kill a receiver of the far end."""
+    ordeal.some_time()
+    _kill_one_of(ordeal, receivers_of)
 
+
+def _kill_one_of(ordeal: Ordeal, found: Callable[[Site], list[psutil.Process]]) -> None:
     def killed() -> bool:
-        pids = found()
-        return bool(pids) and kill(ordeal.chance.choice(pids))
+        victims = found(ordeal.site)
+        return bool(victims) and kill(ordeal.chance.choice(victims).pid)
 
     wait_until(killed, 30, "there was a victim to kill")
 
 
-@pytest.mark.parametrize("kill_victim", [kill_stream, kill_master, kill_rsync, kill_connection])
+@pytest.mark.parametrize(
+    ("ordeal", "kill_victim"),
+    [
+        ("rsync", kill_stream),
+        ("rsync", kill_master),
+        ("rsync", kill_rsync),
+        ("rsync", kill_connection),
+        ("express", kill_stream),
+        ("express", kill_master),
+        ("express", kill_connection),
+        ("express", kill_receiver),
+    ],
+    indirect=["ordeal"],
+)
 def test_nothing_is_lost_or_doubled(ordeal: Ordeal, kill_victim: Callable[[Ordeal, int], None]) -> None:
     began = time.monotonic()
     dropped = 0
@@ -172,6 +230,7 @@ def test_nothing_is_lost_or_doubled(ordeal: Ordeal, kill_victim: Callable[[Ordea
             ordeal.drop(dropped)
             dropped += 1
         kill_victim(ordeal, number)
+    ordeal.all_dropped()
     killed = time.monotonic()
     try:
         wait_until(lambda: not ordeal.files_here(), 60, "everything is moved")
@@ -181,7 +240,9 @@ def test_nothing_is_lost_or_doubled(ordeal: Ordeal, kill_victim: Callable[[Ordea
     wait_until(lambda: not any(ordeal.one.source.iterdir()), 20, "emptied directories are gone")
     assert ordeal.agent.stop(30) == 0
     print(f"{KILLS} kills in {killed - began:.1f} s, all done after {time.monotonic() - began:.1f} s")
+    print(f"{ordeal.busy} of them came while there was something to be moved")
     none_left(ordeal.site)
+    wait_until(lambda: not receivers_of(ordeal.site), 15, "no receiver is left")
 
     assert len(ordeal.dropped) == DIRECTORIES * FILES
     assert contents(ordeal.one.target) == ordeal.dropped

@@ -72,8 +72,9 @@ def complete_only(one: Stream, promised: dict[bytes, str]) -> laws.Witness:
     return laws.Witness(look)
 
 
-def test_a_full_target_is_waited_for(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd)
+@laws.BOTH_WAYS
+def test_a_full_target_is_waited_for(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way)
     with small_disk(one.target, "8m"):
         (one.target / "ballast").write_bytes(b"b" * (6 << 20))
         promised = drop(one, 10, 400_000)
@@ -103,8 +104,9 @@ def test_a_full_target_while_a_directory_unit_arrives(sshd: PrivateSshd, scratch
             laws.arrived(one, promised, timeout=14)
 
 
-def test_a_read_only_target_is_waited_for(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd)
+@laws.BOTH_WAYS
+def test_a_read_only_target_is_waited_for(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way)
     with small_disk(one.target, "8m"), laws.lawful(site, one, timeout=15):
         laws.arrived(one, drop(one, 3))
         subprocess.run(["mount", "-o", "remount,ro", one.target], check=True)
@@ -138,17 +140,19 @@ def test_an_immutable_target_directory_is_waited_for(sshd: PrivateSshd, scratch:
         laws.somewhere(one, promised)
 
 
-def test_target_directory_removed_while_running(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd)
+@laws.BOTH_WAYS
+def test_target_directory_removed_while_running(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way)
     with laws.lawful(site, one):
         laws.arrived(one, drop(one, 3))
         shutil.rmtree(one.target)
         laws.arrived(one, drop(one, 20, prefix="later"))
 
 
-def test_target_directory_removed_under_load(sshd: PrivateSshd, scratch: Path) -> None:
+@laws.BOTH_WAYS
+def test_target_directory_removed_under_load(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
     """What was removed here was at the target when it was removed, or is there now: files of after the removal."""
-    site, one = laws.make(scratch, sshd)
+    site, one = laws.make(scratch, sshd, everywhere=way)
     with laws.lawful(site, one, timeout=15):
         drop(one, 400, prefix="early")
         wait_until(lambda: len(laws.public(one)) > 20, 10, "some have arrived")
@@ -162,8 +166,9 @@ def test_target_directory_removed_under_load(sshd: PrivateSshd, scratch: Path) -
         assert set(later) <= set(laws.contents(one.target)) | set(laws.contents(old))
 
 
-def test_target_directory_replaced_while_idle(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd)
+@laws.BOTH_WAYS
+def test_target_directory_replaced_while_idle(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way)
     with laws.lawful(site, one):
         laws.arrived(one, drop(one, 3))
         one.target.rename(scratch / "remote/old")
@@ -190,8 +195,9 @@ def test_a_wrong_key(sshd: PrivateSshd, scratch: Path) -> None:
         laws.arrived(one, promised, timeout=14)
 
 
-def test_host_down_then_back(private_sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, private_sshd)
+@laws.BOTH_WAYS
+def test_host_down_then_back(private_sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, private_sshd, everywhere=way)
     with laws.lawful(site, one, timeout=15):
         laws.arrived(one, drop(one, 3))
         private_sshd.stop()
@@ -217,8 +223,9 @@ def test_sessions_killed_again_and_again(private_sshd: PrivateSshd, scratch: Pat
     witness.swear()
 
 
-def test_paused_network(private_sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, private_sshd)
+@laws.BOTH_WAYS
+def test_paused_network(private_sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, private_sshd, everywhere=way)
     with laws.lawful(site, one, timeout=15):
         laws.arrived(one, drop(one, 3))
         private_sshd.pause()
@@ -276,8 +283,9 @@ def test_one_off_with_a_stop_file_at_the_target(sshd: PrivateSshd, scratch: Path
 
 
 @pytest.mark.parametrize("retries", [0, 3])
-def test_one_poisoned_file_delays_only_itself(sshd: PrivateSshd, scratch: Path, retries: int) -> None:
-    site, one = laws.make(scratch, sshd, outgoing={"retry_count": retries})
+@laws.BOTH_WAYS
+def test_one_poisoned_file_delays_only_itself(sshd: PrivateSshd, scratch: Path, retries: int, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way, outgoing={"retry_count": retries})
     laws.put(one.target / "f7/inside", b"in the way")
     promised = drop(one, 400)
     poison = promised.pop(b"f7")

@@ -13,7 +13,7 @@ import pytest
 import laws
 from laws import contents
 from mistamover.testing.sshd import PrivateSshd
-from support import Site, wait_until
+from support import Site, merged, wait_until
 
 MIRROR = {"rsync_ssh": {"transfer_mode": "mirror"}}
 SIZE = 3 << 20
@@ -36,8 +36,9 @@ def marked(size: int, letter: bytes) -> bytes:
     return letter * 32 + os.urandom(size - 64) + letter * 32
 
 
-def test_a_writer_that_pauses_is_waited_for(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd, data_stream={"rescan_interval": 0.5})
+@laws.BOTH_WAYS
+def test_a_writer_that_pauses_is_waited_for(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(scratch, sshd, everywhere=way, data_stream={"rescan_interval": 0.5})
     final = one.target / "slow"
     with laws.Witness(laws.only_versions(final, b"first half, second half")) as witness, laws.lawful(site, one):
         with open(one.source / "slow", "wb") as file:
@@ -157,9 +158,10 @@ def looping(path: Path, stop: threading.Event, lines: list[bytes]) -> None:
         number += 1
 
 
-def test_a_looping_writer_loses_no_line_in_a_move(sshd: PrivateSshd, scratch: Path) -> None:
+@laws.BOTH_WAYS
+def test_a_looping_writer_loses_no_line_in_a_move(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
     """Every appended line is in some version that was delivered, or still here."""
-    site, one = laws.make(scratch, sshd)
+    site, one = laws.make(scratch, sshd, everywhere=way)
     lines: list[bytes] = []
     seen: set[bytes] = set()
     torn: list[bytes] = []
@@ -192,8 +194,14 @@ def test_a_looping_writer_loses_no_line_in_a_move(sshd: PrivateSshd, scratch: Pa
     assert sum(d["size"] for d in history if not d.get("kept")) >= delivered - 0, (delivered, len(history))
 
 
-def test_a_looping_writer_ends_equal_in_a_mirror(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = laws.make(scratch, sshd, everywhere=MIRROR, data_stream={"rescan_interval": 1})
+@laws.BOTH_WAYS
+def test_a_looping_writer_ends_equal_in_a_mirror(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
+    site, one = laws.make(
+        scratch,
+        sshd,
+        everywhere=merged(way, MIRROR),
+        data_stream={"rescan_interval": 1},
+    )
     lines: list[bytes] = []
     stop = threading.Event()
     writer = threading.Thread(target=looping, args=(one.source / "log", stop, lines))
@@ -256,9 +264,10 @@ def test_an_unreadable_file_ends_in_quarantine(sshd: PrivateSshd, scratch: Path,
         laws.arrived(one, {b"bad": laws.digest(b"unreadable")})
 
 
-def test_hard_links_beside_a_poisoned_file(sshd: PrivateSshd, scratch: Path) -> None:
+@laws.BOTH_WAYS
+def test_hard_links_beside_a_poisoned_file(sshd: PrivateSshd, scratch: Path, way: laws.Way) -> None:
     """The blame for one file must not fall on the others, hard links among them."""
-    site, one = laws.make(scratch, sshd, outgoing={"retry_count": 1})
+    site, one = laws.make(scratch, sshd, everywhere=way, outgoing={"retry_count": 1})
     laws.put(one.target / "poison/inside", b"in the way")
     laws.put(one.source / "poison", b"poison")
     promised = {b"a": laws.put(one.source / "a", b"shared")}

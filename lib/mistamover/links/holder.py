@@ -45,6 +45,7 @@ class Holder:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._waiting: dict[int, tuple[socket.socket, Connection]] = {}
         """Who waits for a connection to connect, by place."""
+        self._asked: set[socket.socket] = set()
         self._tickets: dict[int, socket.socket] = {}
         self._turn_of: dict[int, int] = {}
         """Tickets by the descriptor of who holds them."""
@@ -109,6 +110,11 @@ class Holder:
             logger.error("a question that makes no sense: %s", error)
             self._forget(client)
             return
+        if client in self._asked:
+            logger.error("a second question at the same place: %s", wish)
+            self._forget(client)
+            return
+        self._asked.add(client)
         if isinstance(wish, Request):
             ticket = self._turns.ask(wish)
             self._tickets[ticket] = client
@@ -129,8 +135,7 @@ class Holder:
 
     def _answer(self) -> None:
         for connection, words in self._pool.ended():
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(connection.output)
+            self._hear_no_more(connection)
             for place in [place for place, (_, theirs) in self._waiting.items() if theirs is connection]:
                 client, _ = self._waiting.pop(place)
                 self._say(client, Answer(error=connection.login.explain(words)))
@@ -140,6 +145,12 @@ class Holder:
         for ticket in self._turns.next():
             self._say(self._tickets[ticket], Answer(turn=True))
 
+    def _hear_no_more(self, connection: Connection) -> None:
+        """Given a connection that has ended: the number of its descriptor, closed by now, may be another's next."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is connection:
+                self._selector.unregister(key.fileobj)
+
     def _say(self, client: socket.socket, answer: Answer) -> None:
         with contextlib.suppress(OSError):  # who has gone meanwhile is forgotten when that is heard
             client.send(answer.to_bytes())
@@ -147,6 +158,7 @@ class Holder:
     def _forget(self, client: socket.socket) -> None:
         handle = client.fileno()
         self._selector.unregister(client)
+        self._asked.discard(client)
         self._waiting.pop(handle, None)
         self._pool.leave(handle)
         ticket = self._turn_of.pop(handle, None)

@@ -28,6 +28,9 @@ from mistamover.links.mux import Session
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that a session may take that is opened only to see whether there is room for one.
+TRIAL_SECONDS = 10.0
+
 
 class Link(Protocol):
     """A way to one target; used by several threads once it is open."""
@@ -131,9 +134,11 @@ class OwnLink:
             if self._used < self._proven:
                 return True
         try:
-            Session(self._run_dir, self._socket, "exit 0").close()
+            trial = Session(self._run_dir, self._socket, "exit 0")
         except SessionRefused:
             return False
+        trial.outlast(TRIAL_SECONDS)
+        trial.close()
         return True
 
     def _count(self, change: int) -> None:
@@ -173,17 +178,20 @@ def start(login: Login, directory: Path, socket: str, *, background: bool = Fals
     """Given how to log in, a private directory and the name of the socket in it, start ssh there.
 
     It prints `connected` once it is, and ends with its reasons on the error output if it cannot.
-    Raise LinkError if there is no ssh.
+    Raise LinkError if there is no ssh, or it cannot be started.
     """
-    (directory / socket).unlink(missing_ok=True)
-    configuration = None
-    if login.configuration is not None:
-        configuration = f"{socket}.conf"
-        write_whole(directory / configuration, login.configuration.encode(), durable=False)
     try:
+        (directory / socket).unlink(missing_ok=True)
+        configuration = None
+        if login.configuration is not None:
+            configuration = f"{socket}.conf"
+            write_whole(directory / configuration, os.fsencode(login.configuration), durable=False)
         process = processes.spawn(login.words(configuration, socket), directory=directory, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
         raise LinkError(f"{error}: install the package openssh-client") from None
+    except OSError as error:
+        # The disk is full, or too many processes run: that may pass.
+        raise LinkError(f"cannot start ssh: {error.strerror or error}") from None
     if background:
         processes.give_way(process.pid)
     return process

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,24 @@ def question(wish: Login | Request) -> bytes:
 
 def parse(said: bytes) -> Login | Request:
     """Given a question, return what is wanted. Raise ValueError, TypeError or KeyError."""
-    values = json.loads(said)
-    return Login.from_json(values["login"]) if "login" in values else Request(**values["turn"])
+    try:
+        values = json.loads(said)
+        wish = Login.from_json(values["login"]) if "login" in values else Request(**values["turn"])
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if isinstance(wish, Request):
+        texts, numbers = [wish.target, wish.stream], [wish.weight, wish.cost]
+    else:
+        texts = [*wish.program, *wish.options, wish.host, wish.who, wish.configuration or ""]
+        numbers = [wish.patience]
+        # Raises ValueError for what cannot be a word of a command.
+        if not wish.program or b"\0" in b"".join(map(os.fsencode, texts)):
+            raise ValueError("no command")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("not text")
+    if not all(0 <= number <= sys.maxsize for number in numbers):
+        raise ValueError("no number of use")
+    return wish
 
 
 def listen(directory: Path) -> socket.socket:

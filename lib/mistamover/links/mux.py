@@ -155,6 +155,13 @@ class Session:
         lines = [line.strip() for line in said.decode("utf-8", "backslashreplace").splitlines()]
         return "; ".join(line for line in lines if line)[-500:]
 
+    def outlast(self, timeout: float) -> None:
+        """Given a limit in seconds, wait until the session is over at both ends: its server counts it until then."""
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError):  # ssh hangs up when it is
+            while self._readable(max(0.0, deadline - time.monotonic())):
+                self._hear()
+
     def abort(self) -> None:
         """End the session at once, from any thread: whoever reads or writes meets its end."""
         with contextlib.suppress(OSError):

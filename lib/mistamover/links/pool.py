@@ -27,6 +27,10 @@ MOST_SESSIONS = 10
 #: Seconds that a connection without sessions is kept.
 _IDLE = 10.0
 
+#: Seconds for which a refusal is believed.  A session that was closed counts at the server until its command has ended,
+#: so a refusal may also mean that somebody has just left.
+_BELIEVED = 60.0
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Connection:
@@ -40,6 +44,9 @@ class Connection:
     """Until when the login must have come to an end; later, when an unused connection ends."""
     connected: bool = False
     room: int = MOST_SESSIONS
+    """Sessions that it takes; 0 when it refused one while it had none: commands that do not end fill it."""
+    believed: float = 0.0
+    """Until when `room` is less than usual."""
     places: set[int] = field(default_factory=set)
     said: bytes = b""
 
@@ -67,7 +74,10 @@ class Pool:
 
         Raise LinkError if there is no ssh.
         """
+        now = time.monotonic()
         for connection in self._connections:
+            if now >= connection.believed:
+                connection.room = MOST_SESSIONS
             alive = connection.process.poll() is None
             if alive and connection.login == login and len(connection.places) < connection.room:
                 break
@@ -82,7 +92,8 @@ class Pool:
             if place in connection.places:
                 connection.places.discard(place)
                 if full:
-                    connection.room = max(1, len(connection.places))
+                    connection.room = len(connection.places)
+                    connection.believed = time.monotonic() + _BELIEVED
                 if not connection.places:
                     connection.deadline = time.monotonic() + _IDLE
 

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from mistamover.errors import LinkError, SessionRefused
+from mistamover.errors import LinkError, NobodyShares, SessionRefused
 from mistamover.links import login as logins
 from mistamover.links import messages
+from mistamover.links.link import TRIAL_SECONDS
 from mistamover.links.login import Login
 from mistamover.links.mux import Session
 from mistamover.links.turns import Request
@@ -48,6 +49,11 @@ class SharedLink:
 
     def session(self, command: str, *, subsystem: bool = False) -> Session:
         """See `Link.session`."""
+        session, place = self._begin(command, subsystem=subsystem)
+        session.at_end(place.close)
+        return session
+
+    def _begin(self, command: str, *, subsystem: bool = False) -> tuple[Session, _Place]:
         refusal: SessionRefused | None = None
         for _ in range(_TRIES):
             with self._lock:
@@ -63,17 +69,17 @@ class SharedLink:
                 raise
             else:
                 self._sessions.add(session)
-                session.at_end(place.close)
                 session.at_end(self._sessions.discard, session)
-                return session
+                return session, place
         raise refusal or LinkError("no session")
 
     @contextlib.contextmanager
     def rsync_shell(self) -> Iterator[str]:
         """See `Link.rsync_shell`."""
         # rsync's ssh could not go elsewhere if the server refuses, so that is tried before.
-        self.session("exit 0").close()
-        place = self._take()
+        trial, place = self._begin("exit 0")
+        trial.outlast(TRIAL_SECONDS)
+        trial.close()
         try:
             yield logins.client(f"{self._relative}/{place.socket}")
         finally:
@@ -98,7 +104,9 @@ class SharedLink:
         if asking is None or answer is None or not answer.socket:
             if asking is not None:
                 asking.close()
-            raise LinkError(answer.error if answer is not None else "the process that keeps the connections is gone")
+            if answer is None:
+                raise NobodyShares("the process that keeps the connections is gone, or does not answer")
+            raise LinkError(answer.error)
         return _Place(asking, answer.socket)
 
 

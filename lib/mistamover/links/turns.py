@@ -50,7 +50,7 @@ class Turns:
         ticket = next(self._tickets)
         line = self._lines.setdefault(request.target, _Line())
         start = max(line.now, line.tallies.get(request.stream, 0.0))
-        line.tallies[request.stream] = start + request.cost / max(request.weight, 1.0)
+        line.tallies[request.stream] = start + _share(request)
         line.waiting[ticket] = (start, request)
         self._target[ticket] = request.target
         return ticket
@@ -73,7 +73,15 @@ class Turns:
             return
         line = self._lines[target]
         line.served.discard(ticket)
-        line.waiting.pop(ticket, None)
+        if ticket in line.waiting:
+            # It was never served: what it would have cost is not owed.
+            _, request = line.waiting.pop(ticket)
+            line.tallies[request.stream] -= _share(request)
         if not line.waiting and not line.served:
             # Nobody is in line: nobody has an old debt either.
             del self._lines[target]
+
+
+def _share(request: Request) -> float:
+    """Return what a request takes of its stream's share."""
+    return request.cost / max(request.weight, 1.0)

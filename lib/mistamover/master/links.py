@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 #: Seconds before it is started again when it has died; streams log in for themselves meanwhile.
 _PAUSE = 2.0
 
+#: Seconds before it is tried again where it cannot be reached at all.
+_LONG_PAUSE = 30.0
+
 #: Seconds that it gets to end.
 _END = 5.0
 
@@ -54,7 +57,14 @@ class LinksProcess:
         if self._start_at is not None and now >= self._start_at:
             self._start_at = None
             # Here, so that streams that are started next find it.
-            with messages.listen(self._directory) as listener:
+            try:
+                listener = messages.listen(self._directory)
+            except OSError as error:
+                # The disk may be full: no reason for the master to end, each stream logs in for itself.
+                logger.error("cannot share connections: %s; trying again in %g s", error, _LONG_PAUSE)
+                self._start_at = now + _LONG_PAUSE
+                return
+            with listener:
                 self.pid = self._fork(lambda: run(self._directory, listener, self._log, debug=self._debug))
             logger.info("streams share connections: kept by process %d", self.pid)
 

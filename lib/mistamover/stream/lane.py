@@ -23,6 +23,9 @@ from mistamover.transport.base import Transport
 
 logger = logging.getLogger(__name__)
 
+#: Seconds after which a batch travels although it is not its turn.
+_LONGEST_WAIT = 600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
@@ -173,16 +176,18 @@ class Lane:
 def _wait_for(turn: Turn, guard: LeaseGuard) -> bool:
     """Wait for our turn; return whether it came before the attempt is to be given up.
 
-    The holder of turns bounds the wait: it forgets who has died, and when it dies itself, everybody may go.
+    The holder of turns forgets who has died, and when it dies itself, everybody may go.  A turn is a courtesy: after
+    `_LONGEST_WAIT` it is not waited for any more.
     """
+    patience_ends = time.monotonic() + _LONGEST_WAIT
     poll = select.poll()
     poll.register(turn.fileno(), select.POLLIN)
     poll.register(guard.fileno(), select.POLLIN)
     while True:
         deadline = guard.deadline()
-        patience = None if deadline is None else 1000 * max(0.0, deadline - time.monotonic())
-        ready = {handle for handle, _ in poll.poll(patience)}
-        if turn.fileno() in ready:
+        until = patience_ends if deadline is None else min(deadline, patience_ends)
+        ready = {handle for handle, _ in poll.poll(1000 * max(0.0, until - time.monotonic()))}
+        if turn.fileno() in ready or time.monotonic() >= patience_ends:
             return True
         if deadline is not None and time.monotonic() >= deadline:
             return False

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
-from mistamover.errors import LinkError, TargetError
+from mistamover.errors import LinkError, NobodyShares, TargetError
 from mistamover.links.link import Link, OwnLink
 from mistamover.links.login import Login
 from mistamover.links.mux import LOST, Session
@@ -99,14 +99,22 @@ class SshConnection:
             self.close(finished=False)
             try:
                 self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # Who came alone may have company by now, and the other way round.
-                self._link = self._shared if is_kept(self._links_dir) else self._own
-                self._link.open()
+                self._open_link()
                 self._start_control()
             except BaseException:
                 self.close(finished=False)
                 raise
             self.generation += 1
+
+    def _open_link(self) -> None:
+        """Log in, with others or alone: who came alone may have company by now, and the other way round."""
+        if is_kept(self._links_dir):
+            self._link = self._shared
+            with contextlib.suppress(NobodyShares):
+                self._link.open()
+                return
+        self._link = self._own
+        self._link.open()
 
     def _start_control(self) -> None:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
