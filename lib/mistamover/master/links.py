@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 from mistamover.config.settings import LogSettings, StreamSettings
 from mistamover.links import messages
 from mistamover.links.holder import Holder
+from mistamover.links.login import Login
 from mistamover.report import logs
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class LinksProcess:
 
 def shares(streams: Iterable[StreamSettings]) -> bool:
     """Given streams, tell whether two of them log in at the same place in the same way."""
-    ways = Counter((target.host, target.ssh) for stream in streams for target in stream.targets)
+    ways = Counter(Login.of(target) for stream in streams for target in stream.targets)
     return any(number > 1 for number in ways.values())
 
 

@@ -19,7 +19,7 @@ _PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031
 
 #: Seconds for the far Python to start, and for an answer that needs no disk.
-_START = 30.0
+_START = 10.0
 _ANSWER = 60.0
 
 #: Reads the program's text from standard input, so that it stands in no command line.

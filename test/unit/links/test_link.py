@@ -72,17 +72,29 @@ def test_few_sessions_on_a_connection_are_enough_for_a_session_and_rsyncs(
     assert sorted(os.listdir(tmp_path / "target")) == ["file0", "file1", "file2"]
 
 
-def test_two_rsyncs_and_a_session_at_a_time_on_connections_of_one_session(tmp_path: Path) -> None:
+def test_an_rsync_beside_one_that_is_kept_warm_on_connections_of_one_session(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
+
+    def is_there(server: PrivateSshd) -> bool:
+        far = psutil.Process(server.pid).children(recursive=True)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any("--server" in process.cmdline() for process in far)
+        return False
+
     with (
         PrivateSshd(tmp_path / "sshd", options=["MaxSessions 1"]) as server,
         opened(tmp_path, server) as link,
         contextlib.closing(link.session("exec cat")),
         link.rsync_shell() as first,
-        link.rsync_shell() as second,
     ):
-        assert rsync(tmp_path, first, number=1).returncode == 0
-        assert rsync(tmp_path, second, number=2).returncode == 0
+        words = ["rsync", "--files-from=-", "-e", first, "--", f"{tmp_path}/", f"127.0.0.1:{tmp_path / 'target'}/"]
+        with subprocess.Popen(words, cwd=tmp_path / "run", stdin=subprocess.PIPE) as warm:
+            wait_until(lambda: is_there(server), 20, "it waits at both ends")
+            with link.rsync_shell() as second:
+                done = rsync(tmp_path, second, number=2)
+                assert done.returncode == 0, done.stderr
+            warm.communicate(b"file2\n", timeout=20)
+        assert warm.returncode == 0
 
 
 def test_a_session_is_counted_until_it_is_closed(private_sshd: PrivateSshd, tmp_path: Path) -> None:
