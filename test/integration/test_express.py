@@ -252,7 +252,7 @@ def test_what_rsync_sends_after_the_receiver_declined_is_no_leftover_to_the_othe
     for number in range(300):
         name = f"hole{number}"
         with open(way.source / name, "wb") as file:
-            file.truncate(1 << 20)
+            file.truncate(1 << 17)
         units.append(Unit(name=name.encode(), kind=Kind.FILE, identity=identity_of((way.source / name).lstat())))
     verdicts: list[Verdict] = []
     lane = threading.Thread(target=lambda: verdicts.extend(way.deliver(units)))
@@ -322,7 +322,7 @@ def test_few_sessions_of_one_connection_are_enough(scratch: Path, sessions: int,
         try:
             way.transport.open()
             for number in range(3):
-                small, large = way.put(f"small{number}", b"x"), way.put(f"large{number}", os.urandom((1 << 20) + 1))
+                small, large = way.put(f"small{number}", b"x"), way.put(f"large{number}", os.urandom((1 << 17) + 1))
                 assert outcome(way.deliver([small])) == {"Confirmed": 1}
                 assert outcome(way.deliver([large])) == {"Confirmed": 1}
         finally:

@@ -17,6 +17,7 @@ import pytest
 import laws
 from agents import algorithms, ask_ledger, connections_of, kill, log_of, receivers_of, rsyncs_of
 from mistamover.testing.sshd import PrivateSshd
+from mistamover.transport.express import LARGEST
 from support import Site, Stream, contents, wait_until
 
 #: Seconds within which the next file is there, whatever has died while nothing was to be done.
@@ -232,10 +233,10 @@ def test_any_size_and_kind_arrives_as_it_was_by_the_way_that_keeps_it(sshd: Priv
     site, one = laws.make(scratch, sshd)
     (one.source / ".stop").touch()
     promised: dict[bytes, str | bytes] = {}
-    sizes = {"empty": 0, "byte": 1, "largest": 1 << 20, "above": (1 << 20) + 1}
+    sizes = {"empty": 0, "byte": 1, "largest": LARGEST, "above": LARGEST + 1}
     for name, size in sizes.items():
         promised[name.encode()] = laws.put(one.source / name, os.urandom(size))
-    holes = {"hole": 512 << 10, "big hole": 10 << 20}
+    holes = {"hole": LARGEST, "big hole": 10 << 20}
     for name, size in holes.items():
         promised[name.encode()] = put_sparse(one.source / name, size)
     promised[b"a"] = laws.put(one.source / "a", b"shared")

@@ -49,9 +49,9 @@ _RESUME_FROM = 16 * 1024 * 1024
 _APART_FROM = 64 * 1024 * 1024
 
 #: Runs at the target beside a large file.  First it makes its connection give way (see `process.give_way`), and with it
-#: all that is started over it later.  $1 is where the file is being written: what has come is sent to the disk again and
-#: again (an advice that it is not needed in memory starts that, and waits for nothing), so that little is left for the
-#: end.  It ends with its connection: nobody takes what it says any more.
+#: all that is started over it later.  $1 is where the file is being written: what has come is sent to the disk again
+#: and again (an advice that it is not needed in memory starts that, and waits for nothing), so that little is left for
+#: the end.  It ends with its connection: nobody takes what it says any more.
 _WRITE_BEHIND = """
 read -r load rest < /proc/loadavg
 if [ "${load%%.*}" -lt "$(nproc)" ] && chrt -i -p 0 "$PPID"; then :; else renice -n 10 -p "$PPID"; fi >/dev/null 2>&1
