@@ -223,7 +223,7 @@ def test_a_file_that_changes_while_its_batch_is_under_way_arrives_in_its_last_ve
     sshd: PrivateSshd, scratch: Path, which: str, change: Callable[[Path, bytes], None]
 ) -> None:
     """The receiver is stopped half way, so that its pipe is full; the file is there, in the pipe, or not yet read."""
-    size, count = 100_000, 200
+    size, count = 100_000, 800
     site, one = laws.make(scratch, sshd)
     old = {f"d/{number:03}": os.urandom(size) for number in range(count)}
     with laws.lawful(site, one, timeout=20):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ _ANSWER = 10.0
 
 #: Connections that are tried when servers refuse sessions.
 _TRIES = 5
+
+#: Seconds within which it is tried again when a connection does not take a session.
+_QUICK = 5.0
 
 
 class SharedLink:
@@ -54,7 +58,8 @@ class SharedLink:
         return session
 
     def _begin(self, command: str, *, subsystem: bool = False) -> tuple[Session, _Place]:
-        refusal: SessionRefused | None = None
+        refusal: LinkError | None = None
+        began = time.monotonic()
         for _ in range(_TRIES):
             with self._lock:
                 place, self._spare = self._spare, None
@@ -64,9 +69,12 @@ class SharedLink:
             except SessionRefused as error:
                 place.refuse()
                 refusal = error
-            except LinkError:
+            except LinkError as error:
                 place.close()
-                raise
+                if time.monotonic() - began > _QUICK:
+                    raise
+                # The connection has ended in this very moment: the next place is on another one.
+                refusal = error
             else:
                 self._sessions.add(session)
                 session.at_end(self._sessions.discard, session)

@@ -300,15 +300,22 @@ class RsyncSsh:
             return verdicts_of(self._source, units, run.lines, complaints, run, proven=run.status == 0)
         if run.status in PARTIAL or run.abandoned:
             seen = [unit for unit in units if unit.name in run.lines]
-            matching = self._second_look(seen) if seen and self._ssh.alive else {}
+            matching = self._second_look(seen) if seen else {}
+            if matching is None:
+                # What had arrived could not be looked at: that is nobody's fault but the connection's.
+                return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
             return verdicts_of(self._source, units, matching, complaints, run, proven=True)
         return verdicts_of(self._source, units, {}, complaints, run, proven=False)
 
-    def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line]:
-        """Compare the content of units at both ends; return the lines of those that match."""
+    def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line] | None:
+        """Compare the content of units at both ends; return the lines of those that match, None if that is impossible."""
+        if not self._ssh.alive:
+            return None
         argv = self._arguments("--dry-run", "--checksum")
         run = self._start(argv, self._ssh.directory)
         run.send([unit.name for unit in units], None)
+        if run.status != 0 and run.status not in PARTIAL:
+            return None
         return {name: line for name, line in run.lines.items() if content_matches(line)}
 
     # -- directory units ----------------------------------------------------------------------

@@ -29,9 +29,10 @@ def verdicts_of(
     run: RsyncRun,
     *,
     proven: bool,
+    lost: bool = False,
 ) -> list[Verdict]:
-    """Given the source directory, the units of a run, the lines and complaints about them, the run itself, and whether
-    the lines prove anything, return one verdict for every unit.
+    """Given the source directory, the units of a run, the lines and complaints about them, the run itself, whether the
+    lines prove anything, and whether the connection was lost after it, return one verdict for every unit.
     """
     by_inode = {
         unit.identity[:2]: lines[unit.name].digest for unit in units if unit.name in lines and lines[unit.name].digest
@@ -45,11 +46,11 @@ def verdicts_of(
         if line is not None and _proves(unit, line, digest):
             result.append(Confirmed(unit=unit, digest=digest))
         else:
-            result.append(_blame(source, unit, complaints, run))
+            result.append(_blame(source, unit, complaints, run, lost=lost))
     return result
 
 
-def _blame(source: bytes, unit: Unit, complaints: Complaints, run: RsyncRun) -> Failed:
+def _blame(source: bytes, unit: Unit, complaints: Complaints, run: RsyncRun, *, lost: bool) -> Failed:
     def failed(fault: FaultClass, reason: str) -> Failed:
         return Failed(unit=unit, fault=fault, reason=reason)
 
@@ -64,6 +65,8 @@ def _blame(source: bytes, unit: Unit, complaints: Complaints, run: RsyncRun) -> 
     complaint = complaints.about(base(unit.name))
     if complaint is not None and complaint.role == "sender":
         return failed(FaultClass.SOURCE, complaint.text)
+    if lost:
+        return failed(FaultClass.LINK, "the connection was lost before it was known what had arrived")
     if complaints.errnos() & _TARGET_ERRNOS:
         return failed(FaultClass.TARGET, complaints.summary())
     if complaint is not None:
