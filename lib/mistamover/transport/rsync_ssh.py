@@ -308,7 +308,7 @@ class RsyncSsh:
         return verdicts_of(self._source, units, {}, complaints, run, proven=False)
 
     def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line] | None:
-        """Compare the content of units at both ends; return the lines of those that match, None if that is impossible."""
+        """Compare the content of units at both ends; return the lines that match, None if that is impossible."""
         if not self._ssh.alive:
             return None
         argv = self._arguments("--dry-run", "--checksum")
