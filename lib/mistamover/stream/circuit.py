@@ -26,6 +26,10 @@ class Circuit:
     """When the next probe may go (seconds, of the caller's clock)."""
     reason: str = ""
     since: float = 0.0
+    trusted: bool = False
+    """Whether something was delivered since the connection was last lost."""
+    lost_at: float = -1.0
+    """When a connection was last lost that had served until then."""
 
     @property
     def closed(self) -> bool:
@@ -48,6 +52,23 @@ class Circuit:
         self.retry_at = 0.0
         self.reason = ""
         return was_open
+
+    def proved(self) -> None:
+        """Something was delivered: when the connection is lost next, that is worth a new one at once."""
+        self.trusted = True
+
+    def forgives(self, began: float, now: float) -> bool:
+        """Given when an errand began that met a lost connection, and the time, tell whether that is no failure yet.
+
+        The first loss after a delivery is none, nor is what was under way then: it costs a new connection.
+        """
+        if not self.closed:
+            return False
+        if self.trusted:
+            self.trusted = False
+            self.lost_at = now
+            return True
+        return began <= self.lost_at
 
     def probe_due(self, now: float) -> bool:
         """Given the time, tell whether an open circuit may be probed."""

@@ -14,7 +14,7 @@ from mistamover.config.settings import TargetSettings
 from mistamover.files import leases
 from mistamover.links.shared import Turn
 from mistamover.links.turns import Request
-from mistamover.model import Batch, Failed, FaultClass, Kind, Reason
+from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Reason
 from mistamover.stream.books import Books
 from mistamover.stream.circuit import Circuit
 from mistamover.stream.guard import LeaseGuard
@@ -223,7 +223,7 @@ class Route:
         """
         deadline = time.monotonic() + timeout
         if self._lanes and self.idle:
-            self._lanes[0].give(Errand(close=True, finished=finished))
+            self._lanes[0].give(Errand(close=True, finished=finished and self.circuit.closed))
         for lane in self._lanes:
             if not lane.stop(max(0.0, deadline - time.monotonic())):
                 logger.warning("lane %s did not end within %g s: cutting the connection", lane.name, timeout)
@@ -313,6 +313,11 @@ class Route:
             return
         self._suspended_until = 0.0
         fault, reason = _target_fault(outcome)
+        if outcome.removed or any(isinstance(verdict, Confirmed) for verdict in outcome.verdicts):
+            self.circuit.proved()
+        if fault is FaultClass.LINK and self.circuit.forgives(outcome.started, now):
+            logger.info("%s: %s; connecting anew", self._target_words(), reason)
+            return
         if fault is None:
             if self.circuit.worked():
                 logger.info("%s works again", self._target_words())

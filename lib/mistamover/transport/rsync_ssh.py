@@ -12,7 +12,7 @@ import os
 import shlex
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
@@ -24,9 +24,10 @@ from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, V
 from mistamover.transport.base import Capabilities, Guard
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
-from mistamover.transport.rsync_output import OUT_FORMAT, Line, content_matches, parse_errors
+from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
+from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
 from mistamover.transport.ssh import SshConnection
 
@@ -84,19 +85,15 @@ class RsyncSsh:
         self._keep_extra = keep_extra
         self._source = source
         self._target = target
-        self._run_dir = state_dir
         self._place = f".mistamover/{owner}"
         self._ssh = SshConnection(target, state_dir, links_dir, self._place)
-        self._runs: set[RsyncRun] = set()
         self._apart = OwnLink(Login.of(target), state_dir, name="a", background=True)
         self._sftp = Sftp(self._ssh)
         self._express = Express(source=source, target=target, ssh=self._ssh)
-        self._warm: RsyncRun | None = None
-        self._warm_generation = 0
         self._large_under_way = False
+        self._rsyncs = Rsyncs(source=source, target=target, ssh=self._ssh, apart=self._apart, run_dir=state_dir)
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
-        self._lock = threading.Lock()
 
     def open(self) -> Capabilities:
         """See `Transport.open`."""
@@ -128,7 +125,8 @@ class RsyncSsh:
                 self._clean()
                 unflushed += self._deliver_units(rest, guard)
             for tree in trees:
-                unflushed.append(self._deliver_tree(tree, guard))
+                with self._one_login():
+                    unflushed.append(self._deliver_tree(tree, guard))
         except (LinkError, TargetError) as error:
             if not verdicts and not unflushed:
                 raise
@@ -172,6 +170,7 @@ class RsyncSsh:
         return verdicts, flush
 
     def _deliver_units(self, units: Sequence[Unit], guard: Guard) -> list[Verdict]:
+        login = self._ssh.generation
         if len(units) == 1 and units[0].identity.size >= _RESUME_FROM:
             run = self._deliver_large(units[0], guard)
         else:
@@ -179,10 +178,10 @@ class RsyncSsh:
             batch = self._leftovers.begin(names)
             ended_well = False
             try:
-                run = self._take_warm()
+                run = self._rsyncs.take()
                 if len(units) > _MANY:
                     # More will follow: the next rsync starts while this one works.
-                    self._prepare_warm()
+                    self._rsyncs.prepare()
                 run.send(names, guard)
                 ended_well = run.status == 0
             finally:
@@ -190,8 +189,8 @@ class RsyncSsh:
                     self._leftovers.end(batch)
                 else:
                     self._leftovers.fail(batch)
-            self._prepare_warm()
-        return self._judge(units, run)
+            self._rsyncs.prepare()
+        return self._judge(units, run, login)
 
     def _deliver_large(self, unit: Unit, guard: Guard) -> RsyncRun:
         """Send a file that takes a while; from a certain size on over a connection of its own, which gives way.
@@ -199,16 +198,17 @@ class RsyncSsh:
         On one connection everything else would stand in line behind it.
         """
         if unit.identity.size < _APART_FROM:
-            run = self._cold(resume=unit)
+            run = self._rsyncs.start(resume=unit)
             run.send([unit.name], guard)
             return run
         self._apart.open()
-        words = shlex.quote(_WRITE_BEHIND) + " mistamover " + shlex.quote(f"{self._ssh.directory}/{self._temporary}")
+        where = f"{self._ssh.directory}/{self._ssh.session_place}"
+        words = " ".join((shlex.quote(_WRITE_BEHIND), "mistamover", shlex.quote(where)))
         behind = self._apart.session(f"exec sh -c {words}")
         self._large_under_way = True
         try:
             behind.read_line(_ANSWER)
-            run = self._cold(resume=unit, apart=True)
+            run = self._rsyncs.start(resume=unit, apart=True)
             run.send([unit.name], guard)
         finally:
             self._large_under_way = False
@@ -226,93 +226,40 @@ class RsyncSsh:
             return _unproven(verdicts, FaultClass.LINK, str(error))
         return verdicts
 
-    # -- single files -------------------------------------------------------------------------
-
-    @property
-    def _temporary(self) -> str:
-        """Where large files are written until they are whole, relative to the target directory."""
-        return f"{self._place}/{self._ssh.session}"
-
-    def _arguments(self, *extra: str) -> list[str]:
-        settings = self._target.ssh
-        argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
-        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
-        if settings.compress:
-            argv.append("--compress")
-        if settings.bandwidth_limit:
-            argv.append(f"--bwlimit={settings.bandwidth_limit}")
-        return [*argv, *extra]
-
-    def _start(
-        self,
-        argv: list[str],
-        destination: str,
-        shell: contextlib.AbstractContextManager[str] | None = None,
-        *,
-        background: bool = False,
-    ) -> RsyncRun:
-        source = os.fsdecode(self._source.rstrip(b"/") + b"/")
-        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
-        stack = contextlib.ExitStack()
-        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
-        run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
-        self._runs.add(run)
-        stack.callback(self._runs.discard, run)
-        return run
-
-    def _cold(self, *, resume: Unit | None = None, apart: bool = False) -> RsyncRun:
-        how = "--checksum" if self._target.ssh.use_checksum else "--ignore-times"
-        extra = [how]
-        if resume is not None:
-            extra.append(f"--partial-dir={self._ssh.directory}/{self._place}/p-{resume.key()}")
-            extra.append(f"--temp-dir={self._temporary}")
-            extra += ["--info=progress2", "--outbuf=N"]
-        argv = self._arguments(*extra)
-        if apart:
-            # Blocks that are there before the data come: on ext4 whoever flushes a small file would otherwise wait for
-            # the data of all blocks that were given out since the last commit (data=ordered).
-            argv.append("--preallocate")
-            return self._start(argv, self._ssh.directory, self._apart.rsync_shell(), background=True)
-        return self._start(argv, self._ssh.directory)
-
-    def _take_warm(self) -> RsyncRun:
-        with self._lock:
-            run, self._warm = self._warm, None
-        if run is not None and (self._warm_generation != self._ssh.generation or not run.alive):
-            run.end()
-            run = None
-        return run or self._cold()
-
-    def _prepare_warm(self) -> None:
-        """Start the next rsync at both ends now, unless there is one, so that the next batch need not wait for it."""
-        warm = self._warm is not None and self._warm.alive and self._warm_generation == self._ssh.generation
-        if self._ssh.alive and not warm:
-            run = self._cold()
-            with self._lock:
-                self._warm, spare = run, self._warm
-                self._warm_generation = self._ssh.generation
-            if spare is not None:
-                spare.end()
-
-    def _judge(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
+    def _judge(self, units: Sequence[Unit], run: RsyncRun, login: int) -> list[Verdict]:
         complaints = parse_errors(run.stderr)
+        if run.status != 0 and not self._stands(login):
+            # Whatever it complained of, and what had arrived: that is nobody's fault but the connection's.
+            return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
         if run.status == 0 or (run.abandoned and not run.lines):
             return verdicts_of(self._source, units, run.lines, complaints, run, proven=run.status == 0)
         if run.status in PARTIAL or run.abandoned:
             seen = [unit for unit in units if unit.name in run.lines]
             matching = self._second_look(seen) if seen else {}
             if matching is None:
-                # What had arrived could not be looked at: that is nobody's fault but the connection's.
                 return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
             return verdicts_of(self._source, units, matching, complaints, run, proven=True)
         return verdicts_of(self._source, units, {}, complaints, run, proven=False)
+
+    def _stands(self, login: int) -> bool:
+        return self._ssh.alive and self._ssh.generation == login
+
+    @contextlib.contextmanager
+    def _one_login(self) -> Iterator[None]:
+        """A target that refuses because another lane had to log in anew meanwhile is not at fault."""
+        login = self._ssh.generation
+        try:
+            yield
+        except TargetError as error:
+            if self._stands(login):
+                raise
+            raise LinkError(f"the connection to {self._target.host} was lost ({error})") from error
 
     def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line] | None:
         """Compare the content of units at both ends; return the lines that match, None if that is impossible."""
         if not self._ssh.alive:
             return None
-        argv = self._arguments("--dry-run", "--checksum")
-        run = self._start(argv, self._ssh.directory)
+        run = self._rsyncs.compare()
         run.send([unit.name for unit in units], None)
         if run.status != 0 and run.status not in PARTIAL:
             return None
@@ -337,18 +284,17 @@ class RsyncSsh:
         if self._keep_extra and not self._sftp.exists(staged) and self._sftp.exists(unit.name):
             # What is there already stays: the new content is laid over links to the old, and both appear at once.
             # Under another name first: a merge that was broken off must not look like a whole one.
-            merging = os.fsencode(f"{self._place}/{self._ssh.session}/merge-{os.urandom(6).hex()}")
+            merging = os.fsencode(f"{self._ssh.session_place}/merge-{os.urandom(6).hex()}")
             self._ssh.link_tree(unit.name, merging)
             self._sftp.rename(merging, staged)
-        argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
-        run = self._start(argv, f"{self._ssh.directory}/{staging}")
+        run = self._rsyncs.start_tree(staging, temporary)
         run.send([part.name for part in [top, *parts]], guard)
         verdicts = self._judge_tree([top, *parts], run)
         bad = next((verdict for verdict in verdicts if isinstance(verdict, Failed)), None)
         if bad is not None:
             return Failed(unit=unit, fault=bad.fault, reason=f"{display(bad.unit.name)}: {bad.reason}")
         self._ssh.flush()
-        self._sftp.replace(staged, unit.name, f"{self._place}/{self._ssh.session}", staging)
+        self._sftp.replace(staged, unit.name, self._ssh.session_place, staging)
         parts_confirmed = [v for v in verdicts if isinstance(v, Confirmed) and v.unit is not top]
         return Confirmed(unit=unit, digest="", parts=parts_confirmed)
 
@@ -360,28 +306,26 @@ class RsyncSsh:
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
         """See `Transport.remove`."""
         self._ssh.open()
-        return self._sftp.remove(names)
+        with self._one_login():
+            return self._sftp.remove(names)
 
     def probe(self) -> None:
         """See `Transport.probe`."""
         self._ssh.open()
-        self._ssh.look()
-        self._sftp.probe(f"{self._place}/{self._ssh.session}/probe", f"{self._place}/{self._ssh.session}/probed")
-        self._ssh.flush()
+        with self._one_login():
+            self._ssh.look()
+            self._sftp.probe(f"{self._ssh.session_place}/probe", f"{self._ssh.session_place}/probed")
+            self._ssh.flush()
 
     def abort(self) -> None:
         """See `Transport.abort`."""
         self._ssh.abort()
         self._apart.abort()
-        for run in list(self._runs):
-            run.abort()
+        self._rsyncs.abort()
 
     def close(self, *, finished: bool) -> None:
         """See `Transport.close`."""
-        with self._lock:
-            warm, self._warm = self._warm, None
-        if warm is not None:
-            warm.end()
+        self._rsyncs.close()
         self._sftp.close()
         self._express.close()
         self._apart.close()

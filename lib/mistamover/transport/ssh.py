@@ -70,7 +70,8 @@ class SshConnection:
         """
         self._target = target
         self._run_dir = run_dir
-        self._place = place
+        self.place = place
+        """Our own directory below the target directory."""
         self._lock = threading.RLock()
         self._login = Login.of(target)
         self._own = OwnLink(self._login, run_dir, name="c")
@@ -83,7 +84,7 @@ class SshConnection:
         self.directory = ""
         """The target directory as the target itself calls it: absolute."""
         self.generation = 0
-        """Counts successful logins: whoever remembers a number sees that the connection is another one."""
+        """Counts logins: whoever remembers a number sees that the connection is another one."""
 
     @property
     def alive(self) -> bool:
@@ -96,15 +97,16 @@ class SshConnection:
         with self._lock:
             if self.alive:
                 return
-            self.close(finished=False)
+            self._drop()
+            # Before anything of the last login is removed at the target.
+            self.generation += 1
             try:
                 self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._open_link()
                 self._start_control()
             except BaseException:
-                self.close(finished=False)
+                self._drop()
                 raise
-            self.generation += 1
 
     def _open_link(self) -> None:
         """Log in, with others or alone: who came alone may have company by now, and the other way round."""
@@ -118,7 +120,7 @@ class SshConnection:
 
     def _start_control(self) -> None:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
-        words = [self._target.directory, self._place, self.session, self._target.stop_file]
+        words = [self._target.directory, self.place, self.session, self._target.stop_file]
         script = "exec sh -c " + shlex.quote(_CONTROL) + " mistamover " + " ".join(map(shlex.quote, words))
         self._control = self.open_session(script)
         while (said := self._control.read_line(_ANSWER)) is not None:
@@ -164,7 +166,7 @@ class SshConnection:
     @property
     def session_place(self) -> str:
         """This session's directory at the target, relative to the target directory."""
-        return f"{self._place}/{self.session}"
+        return f"{self.place}/{self.session}"
 
     def withdraw(self, permits: Sequence[bytes]) -> None:
         """Given permits of receivers that were given up, remove them. Raise LinkError or TargetError."""
@@ -177,7 +179,7 @@ class SshConnection:
         """
         for names, between in ((whole, ""), (cut, "*")):
             if names:
-                words = ["mistamover", f"{self._place}/since", between]
+                words = ["mistamover", f"{self.place}/since", between]
                 script = f"sh -c {shlex.quote(_REMOVE_TEMPORARIES)} " + " ".join(map(shlex.quote, words))
                 self._run(f"exec xargs -0 {script}", names, "remove temporary files")
 
@@ -230,11 +232,27 @@ class SshConnection:
     def close(self, *, finished: bool) -> None:
         """End the connection and all that runs over it; with `finished`, leave nothing of ours at the target."""
         with self._lock:
-            if self.alive and self._control:
-                with contextlib.suppress(OSError):
-                    self._control.write(b"clean\n" if finished else b"leave\n")
-                    self._control.read_line(_ANSWER)
-            if self._control is not None:
-                self._control.close()
-            self._control = None
-            self._link.close()
+            stood = self._control is not None
+            if not self._part(finished=finished) and finished and stood:
+                # It was lost while nothing was asked of it.
+                with contextlib.suppress(LinkError, TargetError):
+                    self.open()
+                    self._part(finished=True)
+            self._drop()
+
+    def _part(self, *, finished: bool) -> bool:
+        """Have what is ours removed at the target; return whether it answered."""
+        control = self._control
+        if control is None or not self.alive:
+            return False
+        try:
+            control.write(b"clean\n" if finished else b"leave\n")
+            return control.read_line(_ANSWER) is not None
+        except OSError:
+            return False
+
+    def _drop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._control = None
+        self._link.close()

@@ -68,3 +68,21 @@ def test_any_history_keeps_its_bounds(history: list[tuple[str, float, float]]) -
             circuit.hurry(now)
             assert circuit.closed or circuit.probe_due(now)
         assert circuit.closed == (circuit.failures == 0)
+
+
+def test_the_first_loss_after_a_delivery_is_forgiven_with_all_that_was_under_way() -> None:
+    circuit = Circuit()
+    assert not circuit.forgives(1.0, 2.0), "nothing was delivered yet: the target may never have worked"
+    circuit.proved()
+    assert circuit.forgives(1.0, 2.0)
+    assert circuit.forgives(1.9, 2.1), "the other lane met the same loss"
+    assert not circuit.forgives(2.05, 3.0), "the new connection was lost as well, before it carried anything"
+    circuit.proved()
+    assert circuit.forgives(3.0, 4.0)
+
+
+def test_an_open_circuit_forgives_nothing() -> None:
+    circuit = Circuit()
+    circuit.proved()
+    circuit.failed("down", 1.0, 0.5)
+    assert not circuit.forgives(0.5, 1.5)

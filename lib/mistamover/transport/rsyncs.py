@@ -1,0 +1,123 @@
+"""The rsync processes of one target: how they are called, and one that is kept warm for the next batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from mistamover.config.settings import TargetSettings
+from mistamover.links.link import OwnLink
+from mistamover.model import Unit
+from mistamover.transport.rsync_output import OUT_FORMAT
+from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.ssh import SshConnection
+
+
+class Rsyncs:
+    """Starts what a target needs; everything it started can be aborted at once."""
+
+    def __init__(
+        self, *, source: bytes, target: TargetSettings, ssh: SshConnection, apart: OwnLink, run_dir: Path
+    ) -> None:
+        """Given the stream's directory, the target, its connection, the one for large files, and a private directory,
+        do nothing yet.
+        """
+        self._source = source
+        self._target = target
+        self._ssh = ssh
+        self._apart = apart
+        self._run_dir = run_dir
+        self._runs: set[RsyncRun] = set()
+        self._lock = threading.Lock()
+        self._warm: RsyncRun | None = None
+        self._warm_login = 0
+
+    def take(self) -> RsyncRun:
+        """Return one for a batch of single files: the warm one if it is good, else a new one."""
+        with self._lock:
+            run, self._warm = self._warm, None
+        if run is not None and (self._warm_login != self._ssh.generation or not run.alive):
+            run.end()
+            run = None
+        return run or self.start()
+
+    def prepare(self) -> None:
+        """Start the next one at both ends now, unless there is one, so that the next batch need not wait for it."""
+        warm = self._warm is not None and self._warm.alive and self._warm_login == self._ssh.generation
+        if self._ssh.alive and not warm:
+            login = self._ssh.generation
+            run = self.start()
+            with self._lock:
+                self._warm, spare = run, self._warm
+                self._warm_login = login
+            if spare is not None:
+                spare.end()
+
+    def start(self, *, resume: Unit | None = None, apart: bool = False) -> RsyncRun:
+        """Start one for single files; with `resume` for that file alone, which goes on where an attempt broke off; with
+        `apart` over the connection that gives way to others.
+        """
+        extra = ["--checksum" if self._target.ssh.use_checksum else "--ignore-times"]
+        if resume is not None:
+            extra.append(f"--partial-dir={self._ssh.directory}/{self._ssh.place}/p-{resume.key()}")
+            extra.append(f"--temp-dir={self._ssh.session_place}")
+            extra += ["--info=progress2", "--outbuf=N"]
+        argv = self._arguments(*extra)
+        if apart:
+            # Blocks that are there before the data come: on ext4 whoever flushes a small file would otherwise wait for
+            # the data of all blocks that were given out since the last commit (data=ordered).
+            argv.append("--preallocate")
+            return self._start(argv, self._ssh.directory, self._apart.rsync_shell(), background=True)
+        return self._start(argv, self._ssh.directory)
+
+    def start_tree(self, staging: str, temporary: str) -> RsyncRun:
+        """Given where a directory unit is built, relative to the target directory, and where in it files are written
+        until they are whole, start one for it.
+        """
+        argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
+        return self._start(argv, f"{self._ssh.directory}/{staging}")
+
+    def compare(self) -> RsyncRun:
+        """Start one that sends nothing, and only compares the content of files at both ends."""
+        return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory)
+
+    def abort(self) -> None:
+        """Kill all that run, from any thread."""
+        for run in list(self._runs):
+            run.abort()
+
+    def close(self) -> None:
+        """End the warm one."""
+        with self._lock:
+            warm, self._warm = self._warm, None
+        if warm is not None:
+            warm.end()
+
+    def _arguments(self, *extra: str) -> list[str]:
+        settings = self._target.ssh
+        argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
+        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
+        if settings.compress:
+            argv.append("--compress")
+        if settings.bandwidth_limit:
+            argv.append(f"--bwlimit={settings.bandwidth_limit}")
+        return [*argv, *extra]
+
+    def _start(
+        self,
+        argv: list[str],
+        destination: str,
+        shell: contextlib.AbstractContextManager[str] | None = None,
+        *,
+        background: bool = False,
+    ) -> RsyncRun:
+        source = os.fsdecode(self._source.rstrip(b"/") + b"/")
+        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        stack = contextlib.ExitStack()
+        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
+        run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
+        self._runs.add(run)
+        stack.callback(self._runs.discard, run)
+        return run
