@@ -32,6 +32,9 @@ from mistamover.watch.arrivals import Arrivals
 #: Sightings that are taken in at one go, so that the first batch of a backlog leaves early.
 _INTAKE = 2_000
 
+#: As above while nothing travels: what is found first sets out at once, and the rest is found meanwhile.
+_FIRST_INTAKE = 300
+
 #: Seconds between two looks for a local stop file that is there.
 _STOP_LOOK = 1.0
 
@@ -163,7 +166,8 @@ class Pipeline:
         roll = self._books.roll
         if not roll.room and not self._route.travelling and not self._route.ready:
             self._books.counts.seen -= roll.evict(now)
-        for sighting in self._arrivals.take(min(_INTAKE, roll.room)):
+        most = _INTAKE if self._route.travelling else _FIRST_INTAKE
+        for sighting in self._arrivals.take(min(most, roll.room)):
             self._intake.meet(sighting, now)
         for name in self._books.directories.due_empty(now):
             self._intake.look_at(name, now)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 HUGE = 64 * 1024 * 1024
 
 #: Units that are kept ready, with their leases held, while the lanes are busy.
-READY = 10_000
+READY = 5_000
 
 #: A second batch travels beside the first one when at least so many units wait, or the first one is large.
 _SECOND_FROM = 200
