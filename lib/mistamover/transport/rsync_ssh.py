@@ -59,7 +59,7 @@ if [ "${load%%.*}" -lt "$(nproc)" ] && chrt -i -p 0 "$PPID"; then :; else renice
 cd -- "$1" || exit
 while echo; do
   for file in .[!.]*; do [ -f "$file" ] && dd if="./$file" iflag=nocache count=0 2>/dev/null; done
-  sleep 0.05
+  sleep 0.01
 done
 """
 

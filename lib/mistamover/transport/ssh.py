@@ -94,6 +94,11 @@ class SshConnection:
 
     def open(self) -> None:
         """Connect and start the control shell, unless both stand. Raise LinkError or TargetError."""
+        if not self.alive:
+            # Who finds it alive does not wait here, behind somebody for whom a disk is being flushed.
+            self._open_anew()
+
+    def _open_anew(self) -> None:
         with self._lock:
             if self.alive:
                 return
@@ -122,14 +127,17 @@ class SshConnection:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
         words = [self._target.directory, self.place, self.session, self._target.stop_file]
         script = "exec sh -c " + shlex.quote(_CONTROL) + " mistamover " + " ".join(map(shlex.quote, words))
-        self._control = self.open_session(script)
-        while (said := self._control.read_line(_ANSWER)) is not None:
+        control = self.open_session(script)
+        while (said := control.read_line(_ANSWER)) is not None:
             # Whatever a start-up file of the login shell prints comes before.
             if said.startswith(b"mistamover ready "):
                 self.directory = os.fsdecode(said.removeprefix(b"mistamover ready "))
+                self._control = control
                 return
-        words_said = self._control.last_words()
-        if not self._link.alive or self._control.wait(1.0) == LOST:
+        words_said = control.last_words()
+        lost = not self._link.alive or control.wait(1.0) == LOST
+        control.close()
+        if lost:
             raise LinkError(self._login.explain(words_said))
         raise TargetError(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
