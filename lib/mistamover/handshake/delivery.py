@@ -75,6 +75,12 @@ class Delivery:
             self._copy(measured, source, target, last)
         self._delivered.append(name)
 
+    def deliver_directory(self, name: bytes) -> None:
+        """Given an empty directory, have one of that name in the stream's directory, and remove this one. Raise OSError."""
+        self._directory_for(name)
+        above, _, last = name.rpartition(b"/")
+        os.rmdir(last, dir_fd=self._from.get(above))
+
     def flush(self) -> None:
         """Wait until all that was delivered is on disk, under its name. Raise OSError."""
         if not self._delivered:

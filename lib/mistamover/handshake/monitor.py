@@ -39,6 +39,9 @@ YOUNG = 10.0
 #: Seconds after which the same file of the same age is taken for another one of the same content, not for a repeat.
 _REPEAT = 24 * 3600.0
 
+#: Seconds after which an empty directory is taken for one that was sent for its own sake, or is not needed any more.
+_QUIET = 60.0
+
 #: Bytes from which on hashing is worth a thread of its own.
 _LARGE = 1 << 20
 
@@ -138,6 +141,17 @@ class Monitor:
         except (PeerFileError, OSError):
             # Not a receipt, or gone: not ours to judge.
             return
+
+    def settle_directory(self, name: bytes, status: os.stat_result, now: float) -> None:
+        """Given a directory that was found empty, its status and the time, pass it on if nobody has used it for long."""
+        if now - status.st_mtime < _QUIET:
+            return
+        with Delivery(self._settings.directory, self._directory) as delivery:
+            try:
+                delivery.deliver_directory(name)
+            except OSError as error:
+                # Somebody has begun to use it again, or something else has its name.
+                logger.debug("%s: an empty directory that stays: %s", display(name), error)
 
     # -- taking in ----------------------------------------------------------------------------
 

@@ -141,6 +141,8 @@ class _Process:
                     entries = list(os.scandir(self._root + b"/" + name))
                 except (FileNotFoundError, NotADirectoryError):
                     continue
+                if name and not entries:
+                    self._monitor.settle_directory(name, os.stat(self._root + b"/" + name), now)
                 for entry in sorted(entries, key=lambda each: each.name):
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith(b"."):
