@@ -235,3 +235,58 @@ def test_another_filesystem(sshd: PrivateSshd, scratch: Path) -> None:
                 os.unlink(os.path.join(directory, name))
             os.rmdir(directory)
     pair.no_messages()
+
+
+def test_a_chain_of_three_one_of_them_killed_and_started_again(sshd: PrivateSshd, scratch: Path) -> None:
+    """A delivers to B, B to C, with receipts on both hops; B dies in between."""
+    (scratch / "c").mkdir()
+    end = Site(scratch / "c", sshd)
+    incoming = scratch / "c" / "incoming" / "one"
+    end.add(
+        "one",
+        incoming={"require_arrival_monitor": True, "directory": incoming},
+        outgoing={"transfer_protocol": "none"},
+    )
+    incoming.mkdir()
+    pair = Pair(scratch, sshd)
+    pair.there.add(
+        "one",
+        data_stream=dict(QUICK),
+        incoming={"require_arrival_monitor": True, "directory": pair.incoming},
+        outgoing={
+            "target_uses_arrival_monitor": True,
+            "target_dir": incoming,
+            "receipt_file_poll_interval": 0.2,
+            "checksum_algorithm": "sha256",
+        },
+    )
+    promised: dict[bytes, str | bytes] = {}
+
+    def all_there() -> bool:
+        found = laws.contents(end.directory / "data/one")
+        return all(found.get(name) == content for name, content in promised.items())
+
+    last = start(end)
+    try:
+        with agent_of(pair.here):
+            for number in range(3):
+                middle = start(pair.there)
+                try:
+                    wait_until(lambda: pair.monitor_pid() is not None, 20, "the middle is up")
+                    for file in range(100):
+                        name = f"{number}/f{file}"
+                        promised[name.encode()] = laws.put(pair.one.source / name, os.urandom(200))
+                    wait_until(lambda: len(laws.contents(end.directory / "data/one")) > 10, 30, "something is through")
+                finally:
+                    middle.kill()
+                    end_all(pair.there)
+            middle = start(pair.there)
+            wait_until(all_there, 60, "all is at the end")
+            wait_until(lambda: not any(f for _, _, f in os.walk(pair.one.source)), 30, "nothing is left here")
+            wait_until(lambda: not any(f for _, _, f in os.walk(pair.data)), 30, "nothing is left in the middle")
+        pair.no_messages()
+        assert middle.stop(30) == 0
+    finally:
+        last.kill()
+        end_all(end)
+        end_all(pair.there)
