@@ -90,7 +90,9 @@ class OldMonitor:
         path.unlink()
         self.answered.append((name, status))
         thanks = f".{name}.{time.time():.2f}.{THANKS}"
-        text = f"_start_stager_receipt_data_\n{name}\n{status}\n{actual}\n{found}\n{thanks}\n_end_stager_receipt_data_\n"
+        text = (
+            f"_start_stager_receipt_data_\n{name}\n{status}\n{actual}\n{found}\n{thanks}\n_end_stager_receipt_data_\n"
+        )
         content = text.encode("utf-8", "surrogateescape")
         if self._spoil is not None:
             content = self._spoil(content)

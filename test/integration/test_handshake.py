@@ -108,7 +108,13 @@ class Pair:
         return result[0], result[1]
 
 
-FILES = {"a": b"first", "b.dat": b"x" * 300_000, "sub/dir/c": b"third", "odd \xff'\"$".encode("latin-1").decode("latin-1"): b"4", "empty": b""}
+FILES = {
+    "a": b"first",
+    "b.dat": b"x" * 300_000,
+    "sub/dir/c": b"third",
+    "odd \xff'\"$".encode("latin-1").decode("latin-1"): b"4",
+    "empty": b"",
+}
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256", "blake2b", "xxh128"])
@@ -198,8 +204,10 @@ def test_data_that_are_not_as_announced_are_not_delivered(sshd: PrivateSshd, scr
         (pair.incoming / ".f.XXXXXX").rename(pair.incoming / "f")
         wait_until(lambda: (pair.data / "f").exists(), 10, "it is delivered")
         wait_until(lambda: (pair.incoming / ".f.1.00.stager-rcpt-bss").exists(), 10, "it has its receipt")
-        assert (pair.incoming / ".f.1.00.stager-rcpt-bss").read_bytes().startswith(
-            f"_start_stager_receipt_data_\nf\n0\n4\n{digest}\n.f.".encode()
+        assert (
+            (pair.incoming / ".f.1.00.stager-rcpt-bss")
+            .read_bytes()
+            .startswith(f"_start_stager_receipt_data_\nf\n0\n4\n{digest}\n.f.".encode())
         )
 
 

@@ -1,4 +1,4 @@
-"""Agents of 2016 at the other end: nothing is lost to their defects, and nobody's files are touched by what they write."""
+"""Agents of 2016 at the other end: nothing is lost to their defects, and nothing is touched by what they write."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def pair(sshd: PrivateSshd, scratch: Path) -> Pair:
 def test_our_sender_and_an_old_monitor(pair: Pair) -> None:
     monitor = OldMonitor(pair.incoming, pair.data)
     files = {f"f{number}": os.urandom(1000 * number) for number in range(20)}
-    with polling(monitor), agent_of(pair.here):
-        pair.drop(files)
-        pair.arrived(files)
+    with polling(monitor):
+        with agent_of(pair.here):
+            pair.drop(files)
+            pair.arrived(files)
         pair.no_messages()
     assert {status for _, status in monitor.answered} == {0}
 
@@ -71,9 +72,10 @@ def test_a_negative_receipt_is_no_success(pair: Pair, status: int) -> None:
             return b"\n".join([*lines[:2], str(status).encode(), *lines[3:]])
         return content
 
-    with polling(OldMonitor(pair.incoming, pair.data, spoil=spoil)), agent_of(pair.here):
-        pair.drop({"f": b"content"})
-        pair.arrived({"f": b"content"}, timeout=30)
+    with polling(OldMonitor(pair.incoming, pair.data, spoil=spoil)):
+        with agent_of(pair.here):
+            pair.drop({"f": b"content"})
+            pair.arrived({"f": b"content"}, timeout=30)
         pair.no_messages()
     assert not bad
 

@@ -1,4 +1,6 @@
-"""`mistamover receipts`: what other agents confirmed to us and we to them, and the proof that nothing in it was changed."""
+"""`mistamover receipts`: what other agents confirmed to us and we to them, and the proof that nothing in it was
+changed.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,12 @@ _TABLE_LIMIT = 50
 _BOOKS = {"taken": TAKEN, "given": GIVEN}
 
 _EPILOG = """\
-TAKEN are the receipts that the arrival monitors of targets gave this host, GIVEN those that its own monitors gave to others.
+TAKEN are the receipts that the arrival monitors of targets gave this host, GIVEN those that its own
+monitors gave to others.
 
-Each receipt is sealed with the hash of the one before. "verify" computes every seal anew: an entry that was changed, taken
-out or put in is named. That nothing was cut off at the end, only you can tell: keep the last seal somewhere else now and then,
-and ask later with --contains whether it is still there.
+Each receipt is sealed with the hash of the one before. "verify" computes every seal anew: an entry that was changed,
+taken out or put in is named. That nothing was cut off at the end, only you can tell: keep the last seal somewhere else
+now and then, and ask later with --contains whether it is still there.
 
 Exit status: 0 well; 1 a book is broken, cannot be read, or does not hold the seal; 2 wrong words or configuration.
 
@@ -133,7 +136,9 @@ def _verify(streams: tuple[StreamSettings, ...], arguments: argparse.Namespace) 
                 f"{display(broken.name)} at {human_time(broken.at)}, or one before it was changed, taken out or put in"
             )
     if not contained:
-        emit(f"No book holds the seal {printable(arguments.contains)}: something was cut off, or another book is meant.")
+        emit(
+            f"No book holds the seal {printable(arguments.contains)}: something was cut off, or another book is meant."
+        )
     return 0 if well and contained else 1
 
 

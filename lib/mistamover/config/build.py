@@ -140,9 +140,11 @@ def _handshake(values: Values) -> HandshakeSettings | None:
     if not values.flag(_OUT, "target_uses_arrival_monitor"):
         return None
     algorithm = values.text(_OUT, "checksum_algorithm") or ""
-    if algorithm == "md5" and values.text(_STREAM, "transfer_unit") == TransferUnit.DIRECTORY.value:
-        message = "md5 is for older agents, which know no receipts for directories, expected another algorithm"
-        values.problem(_OUT, "checksum_algorithm", message, "set it to sha256 if the other agent is of this version")
+    as_they_are = values.text(_STREAM, "transfer_unit") == TransferUnit.DIRECTORY.value
+    if algorithm == "md5" and as_they_are and not values.flag(_OUT, "always_zip"):
+        message = "older agents, which know md5 only, give no receipts for directories (transfer_unit = directory)"
+        hint = "set checksum_algorithm = sha256 if the other agent is of this version"
+        values.problem(_OUT, "target_uses_arrival_monitor", message, hint)
     if values.flag(_OUT, "mirror_delete"):
         message = "what an arrival monitor has taken in cannot be removed from here, expected False"
         values.problem(_OUT, "mirror_delete", message, "set it to False")

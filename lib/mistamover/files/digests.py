@@ -76,5 +76,3 @@ def _of_entry(handles: DirectoryHandles, name: bytes, kind: Kind, algorithm: str
         return of_file(handle, algorithm)
     finally:
         os.close(handle)
-
-

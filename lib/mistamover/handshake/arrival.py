@@ -1,7 +1,7 @@
 """One arrival: a control file, what lies beside it, and what follows from both.
 
-Looks, reads and hashes; delivers nothing and removes nothing (see `delivery`).  Every name of a peer is used relative to
-the descriptor of its directory, and no link is followed.
+Looks, reads and hashes; delivers nothing and removes nothing (see `delivery`).  Every name of a peer is used relative
+to the descriptor of its directory, and no link is followed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Measured:
 def read_control(handles: DirectoryHandles, path: bytes) -> Announced:
     """Given the incoming directory and the path of a control file in it, return what it announces.
 
-    Raise PeerFileError if it says nothing that can be used, FileNotFoundError if it is gone, OSError if it cannot be read.
+    Raise PeerFileError if it says nothing that can be used, FileNotFoundError if it is gone, OSError if it cannot be
+    read.
     """
     content, status = read_small(handles, path)
     return Announced(
@@ -143,4 +144,3 @@ def _owner(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
-

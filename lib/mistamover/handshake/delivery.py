@@ -76,7 +76,9 @@ class Delivery:
         self._delivered.append(name)
 
     def deliver_directory(self, name: bytes) -> None:
-        """Given an empty directory, have one of that name in the stream's directory, and remove this one. Raise OSError."""
+        """Given an empty directory, have one of that name in the stream's directory, and remove this one. Raise
+        OSError.
+        """
         self._directory_for(name)
         above, _, last = name.rpartition(b"/")
         os.rmdir(last, dir_fd=self._from.get(above))
@@ -144,9 +146,8 @@ class Delivery:
 
     def _copy_tree(self, measured: Measured, temporary: bytes) -> None:
         copy = _PLACE + b"/" + temporary
-        shutil.copytree(
-            os.path.join(self._incoming, measured.announced.name), os.path.join(self._directory, copy), symlinks=True
-        )
+        source = os.path.join(self._incoming, measured.announced.name)
+        shutil.copytree(os.fsdecode(source), os.fsdecode(os.path.join(self._directory, copy)), symlinks=True)
         algorithm = measured.announced.control.checksum.algorithm
         digest, _ = digests.of_tree(self._directory, copy, manifest(self._directory, copy), algorithm)
         if digest != measured.announced.control.checksum.digest:

@@ -4,8 +4,8 @@
     receipt     the receiver says what became of it, and the name of the thank-you file that it wants
     thank-you   the sender says that it has read the receipt
 
-Lines end with a newline; the first and the last line are fixed.  All three lie in the directory of the file that they are
-about and speak of plain names there.  Whatever a peer writes is hostile until it has been through `parse_*`.  Pure.
+Lines end with a newline; the first and the last line are fixed.  All three lie in the directory of the file that they
+are about and speak of plain names there.  Whatever a peer writes is hostile until it has been through `parse_*`.  Pure.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class Receipt:
 
 def compose_control(control: Control) -> bytes:
     """Return the content of a control file."""
-    return _whole(
-        _CONTROL, control.item, str(control.size).encode(), str(control.checksum).encode(), control.receipt
-    )
+    return _whole(_CONTROL, control.item, str(control.size).encode(), str(control.checksum).encode(), control.receipt)
 
 
 def compose_receipt(receipt: Receipt) -> bytes:

@@ -1,8 +1,8 @@
 """The arrival monitor of one stream: what others deliver is checked, put into the stream's directory, and receipted.
 
 A round takes every control file that is due: reads it, measures what it announces, writes down what is about to be
-delivered, delivers by rename, flushes, writes the receipts down, and lets them appear.  Killed in between, the next round
-does the rest: what was written down and is not there any more was delivered.
+delivered, delivers by rename, flushes, writes the receipts down, and lets them appear.  Killed in between, the next
+round does the rest: what was written down and is not there any more was delivered.
 
 An older sender removes its source on *any* receipt.  So it is given none but a good one: it sends again, which
 is safe.  What was refused stays where it is.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,7 +142,7 @@ class Monitor:
             return
 
     def settle_directory(self, name: bytes, status: os.stat_result, now: float) -> None:
-        """Given a directory that was found empty, its status and the time, pass it on if nobody has used it for long."""
+        """Given a directory that was found empty, its status and the time, pass it on if it is not used any more."""
         if now - status.st_mtime < _QUIET:
             return
         with Delivery(self._settings.directory, self._directory) as delivery:
@@ -234,7 +233,9 @@ class Monitor:
         return entry if entry is not None and now - entry.at < _REPEAT else None
 
     def _is_repeat(self, measured: Measured, now: float) -> bool:
-        """Whether a sender that has seen no receipt sends what was delivered a while ago: it keeps the time of the file."""
+        """Whether a sender that has seen no receipt sends what was delivered a while ago: it keeps the time of the
+        file.
+        """
         if measured.tree:
             return False
         entry = self._last(measured.announced.name, now)
@@ -255,7 +256,9 @@ class Monitor:
                 except ChangedMeanwhile:
                     self._due[each.announced.path] = None
                 except OSError as error:
-                    self._complain(each.announced.path, f"cannot be delivered: {error.strerror or error}", logging.ERROR)
+                    self._complain(
+                        each.announced.path, f"cannot be delivered: {error.strerror or error}", logging.ERROR
+                    )
                 else:
                     delivered.append(each)
             try:
@@ -282,10 +285,23 @@ class Monitor:
             )
             for each in answered
         ]
+        # Who asks again does not look for an earlier receipt any more.
+        former = [self._book.last(each.announced.name) for each in answered]
         self._book.add(entries, [entry.name for entry in entries])
-        for each in answered:
+        for each, entry in zip(answered, former, strict=True):
+            if entry is not None and entry.receipt != each.announced.control.receipt:
+                self._remove_receipt(handles, each.announced.directory, entry.receipt)
             self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
             self._forget(each.announced.path)
+
+    def _remove_receipt(self, handles: DirectoryHandles, directory: bytes, receipt: bytes) -> None:
+        path = directory + b"/" + receipt if directory else receipt
+        try:
+            messages.parse_receipt(read_small(handles, path)[0])
+            tidy.remove(handles, path)
+        except (PeerFileError, OSError):
+            # Gone, as it should be, or something else has its name.
+            return
 
     def _mtime_of(self, measured: Measured) -> int:
         """What was known of data that are not there any more."""

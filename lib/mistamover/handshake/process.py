@@ -1,4 +1,4 @@
-"""The process of one arrival monitor: entered after the fork, left with an exit status; hears, scans, and keeps going."""
+"""The process of one arrival monitor: entered after the fork, left with an exit status."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The book of receipts: every receipt that was given or taken, each sealed with the hash of the one before.
 
 One SQLite file at either end.  `verify` proves without anybody's help that nothing was changed, taken out or put in
-since: whoever alters one entry has to alter all that follow, and the last hash that was written down elsewhere no longer fits.
+since: whoever alters one entry has to alter all that follow, and the last hash that was written down elsewhere no
+longer fits.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Book:
         self._lock = threading.Lock()
 
     def add(self, entries: Sequence[Entry], done: Iterable[bytes] = ()) -> None:
-        """Given receipts, and names whose intent is over, write them down; on disk when it returns. Raise LedgerError."""
+        """Given receipts, and names whose intent is over, write them down on disk. Raise LedgerError."""
         names = [(name,) for name in done]
         if not entries and not names:
             return
@@ -110,7 +111,11 @@ class Book:
     def intent(self, name: bytes) -> Intent | None:
         """Given a name, return what was about to be delivered under it, if that was not finished. Raise LedgerError."""
         row = self._one("SELECT name, size, checksum, mtime_ns FROM intent WHERE name = ?", name)
-        return Intent(name=row[0], size=row[1], checksum=row[2], mtime_ns=row[3]) if row else None
+        if row is None:
+            return None
+        named, size, checksum, mtime_ns = row
+        assert isinstance(named, bytes) and isinstance(size, int) and isinstance(mtime_ns, int)
+        return Intent(name=named, size=size, checksum=str(checksum), mtime_ns=mtime_ns)
 
     def last(self, name: bytes) -> Entry | None:
         """Given a name, return its newest receipt. Raise LedgerError."""
@@ -167,7 +172,15 @@ class Book:
 
 def seal_of(entry: Entry, before: str) -> str:
     """Given an entry and the seal of the one before, return its seal."""
-    values = [entry.name.hex(), entry.size, entry.checksum, repr(entry.at), entry.peer, entry.receipt.hex(), entry.mtime_ns]
+    values = [
+        entry.name.hex(),
+        entry.size,
+        entry.checksum,
+        repr(entry.at),
+        entry.peer,
+        entry.receipt.hex(),
+        entry.mtime_ns,
+    ]
     return hashlib.sha256(json.dumps([before, *values]).encode()).hexdigest()
 
 

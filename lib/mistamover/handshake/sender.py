@@ -1,9 +1,9 @@
 """The sender's side: a transport that counts a delivery only when the agent at the target has given a receipt for it.
 
 Wraps the transport that carries the data.  When a batch is at the target, whole and flushed, one control file for each
-of its files is put beside them, all in one go; then one look after the other is taken for the receipts, until all are there or
-it has taken too long; then all thank-you files are put.  A receipt counts if it says success and names the same file, size
-and checksum; whatever else it says, the file is sent again.
+of its files is put beside them, all in one go; then one look after the other is taken for the receipts, until all are
+there or it has taken too long; then all thank-you files are put.  A receipt counts if it says success and names the
+same file, size and checksum; whatever else it says, the file is sent again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between the first looks for receipts; grows up to the interval that is set.
 _FIRST_LOOK = 0.01
 
-#: So many times the interval, and so many seconds at least, may pass without a new receipt, when others of the batch have come, before what is left of
-#: it is given up for this time: one file must not keep thousands.
+#: So many times the interval, and so many seconds at least, may pass without a new receipt, when others of the batch
+#: have come, before what is left of it is given up for this time: one file must not keep thousands.
 _SILENCE, _LEAST_SILENCE = 3, 10.0
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -153,7 +153,9 @@ class Receipted:
             else:
                 reason = "its name is too long for a control file, or holds a newline: the other agent cannot be told"
                 going.verdicts.append(Failed(unit=unit, fault=FaultClass.REFUSED, reason=reason))
-        return batch if len(good) == len(batch.units) else Batch(number=batch.number, units=tuple(good), size=batch.size)
+        return (
+            batch if len(good) == len(batch.units) else Batch(number=batch.number, units=tuple(good), size=batch.size)
+        )
 
     def _announce(self, confirmed: Confirmed, guard: Guard, now: float, going: _Round) -> None:
         """Make the control file of what has been sent."""
@@ -220,7 +222,9 @@ class Receipted:
             if deadline is not None and now >= deadline:
                 self._leave(going, FaultClass.ABANDONED, "the attempt was ended because something else came first")
             elif some and now - last_news > max(_LEAST_SILENCE, _SILENCE * self._settings.interval):
-                self._leave(going, FaultClass.REFUSED, "the other agent gave a receipt for others, but not for this one")
+                self._leave(
+                    going, FaultClass.REFUSED, "the other agent gave a receipt for others, but not for this one"
+                )
             elif now >= limit:
                 words = f"no receipt in {self._settings.longest_wait:g} s: is there an arrival monitor in {self._peer}?"
                 self._leave(going, FaultClass.TARGET, words)
@@ -281,4 +285,3 @@ def _failed(unit: Unit, fault: FaultClass, reason: str) -> Failed:
 
 def _join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
-

@@ -22,7 +22,9 @@ def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, deb
     return fork(lambda: process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug), close)
 
 
-def fork_arrivals(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]) -> int:
+def fork_arrivals(
+    settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]
+) -> int:
     """Given a stream's settings and the master's descriptors to close, start its arrival monitor; return the pid."""
 
     def run() -> int:

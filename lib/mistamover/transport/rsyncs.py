@@ -107,7 +107,17 @@ class Rsyncs:
 
     def _small(self) -> list[str]:
         """What is of one line each: names with their directories, no attributes, whatever has the name now."""
-        return [*self._target.ssh.rsync, "-8", "-s", "-ii", "-I", "--from0", "--files-from=-", OUT_FORMAT, "--timeout=60"]
+        return [
+            *self._target.ssh.rsync,
+            "-8",
+            "-s",
+            "-ii",
+            "-I",
+            "--from0",
+            "--files-from=-",
+            OUT_FORMAT,
+            "--timeout=60",
+        ]
 
     def _arguments(self, *extra: str) -> list[str]:
         settings = self._target.ssh

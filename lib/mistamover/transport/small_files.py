@@ -37,7 +37,9 @@ class SmallFiles:
             for directory in sorted({name.rpartition(b"/")[0] for name in files}):
                 os.makedirs(os.path.join(staging, directory), mode=0o700, exist_ok=True)
             for name, content in files.items():
-                handle = os.open(os.path.join(staging, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                handle = os.open(
+                    os.path.join(staging, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                )
                 with os.fdopen(handle, "wb") as stream:
                     stream.write(content)
             run = self._rsyncs.start_put(Path(os.fsdecode(staging)))

@@ -20,7 +20,9 @@ def entry(name: bytes, **values: object) -> Entry:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     book = Book(tmp_path / "book.sqlite")
-    book.intend([Intent(name=b"a", size=5, checksum="x", mtime_ns=3), Intent(name=b"b", size=6, checksum="y", mtime_ns=4)])
+    book.intend(
+        [Intent(name=b"a", size=5, checksum="x", mtime_ns=3), Intent(name=b"b", size=6, checksum="y", mtime_ns=4)]
+    )
     book.add([entry(b"a"), entry(b"b\xff")], [b"a"])
     book.add([entry(b"a", size=9)])
     book.close()
