@@ -127,7 +127,7 @@ def _running(arena: Arena, tree: Tree, mode: str) -> float:
 def _with_handshake(arena: Arena, tree: Tree) -> float:
     site = make_site(arena)
     there = Site(arena.directory / "there", arena.sshd)
-    incoming = arena.directory / "incoming"
+    incoming = there.directory / "incoming" / "one"
     incoming.mkdir()
     receiver = there.add(
         "one",

@@ -216,7 +216,7 @@ def test_a_sender_of_ours_is_told_and_sends_again(sshd: PrivateSshd, scratch: Pa
     content = os.urandom(1000)
     with agent_of(pair.here):
         pair.drop({"f": content})
-        wait_until(lambda: (pair.incoming / ".f.stager-ctrl-bss").exists(), 10, "its control file is there")
+        wait_until(lambda: list(pair.incoming.glob(".*.stager-ctrl-bss")), 10, "its control file is there")
         (pair.incoming / "f").write_bytes(b"x" * 1000)
         with pair.monitor():
             pair.arrived({"f": content}, timeout=30)

@@ -6,6 +6,7 @@ to the descriptor of its directory, and no link is followed.
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import stat
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from mistamover.errors import PeerFileError
 from mistamover.files import digests
 from mistamover.files.identity import DirectoryHandles, identity_of
-from mistamover.handshake import messages
+from mistamover.handshake import lists, messages
+from mistamover.handshake.lists import ControlList
 from mistamover.handshake.messages import Control, Status
 from mistamover.model import Identity
 from mistamover.watch.scan import manifest
@@ -42,6 +44,17 @@ class Announced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A list of control entries that could be read."""
+
+    path: bytes
+    identity: Identity
+    control: ControlList
+    announced: tuple[Announced, ...]
+    """Its entries, each as if it had a control file of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What is really there under an announced name."""
 
@@ -56,24 +69,39 @@ class Measured:
     mtime_ns: int = 0
 
 
-def read_control(handles: DirectoryHandles, path: bytes) -> Announced:
+def read_control(handles: DirectoryHandles, path: bytes) -> Announced | Listed:
     """Given the incoming directory and the path of a control file in it, return what it announces.
 
     Raise PeerFileError if it says nothing that can be used, FileNotFoundError if it is gone, OSError if it cannot be
     read.
     """
-    content, status = read_small(handles, path)
-    return Announced(
+    content, status = read_small(handles, path, lists.MOST_BYTES)
+    identity, peer = identity_of(status), _owner(status.st_uid)
+    if not lists.is_list(content):
+        control = messages.parse_control(content)
+        directory = path.rpartition(b"/")[0]
+        return Announced(path=path, identity=identity, directory=directory, control=control, peer=peer)
+    if b"/" in path:
+        raise PeerFileError("a list must lie at the top")
+    listed = lists.parse_control(content)
+    return Listed(
         path=path,
-        identity=identity_of(status),
-        directory=path.rpartition(b"/")[0],
-        control=messages.parse_control(content),
-        peer=_owner(status.st_uid),
+        identity=identity,
+        control=listed,
+        announced=tuple(_entry(path, identity, peer, listed.receipt, entry) for entry in listed.entries),
     )
 
 
-def read_small(handles: DirectoryHandles, path: bytes) -> tuple[bytes, os.stat_result]:
-    """Given a path of a message, return its content and status.
+def _entry(path: bytes, identity: Identity, peer: str, receipt: bytes, entry: lists.Entry) -> Announced:
+    directory, _, item = entry.name.rpartition(b"/")
+    control = Control(item=item, size=entry.size, checksum=entry.checksum, receipt=receipt)
+    return Announced(path=path, identity=identity, directory=directory, control=control, peer=peer)
+
+
+def read_small(
+    handles: DirectoryHandles, path: bytes, longest: int = messages.MOST_BYTES
+) -> tuple[bytes, os.stat_result]:
+    """Given a path of a message, return its content, as far as `longest` and one byte more, and its status.
 
     Raise PeerFileError if it is no regular file, FileNotFoundError if it is gone, OSError if it cannot be read.
     """
@@ -82,9 +110,11 @@ def read_small(handles: DirectoryHandles, path: bytes) -> tuple[bytes, os.stat_r
     if not stat.S_ISREG(os.stat(last, dir_fd=directory, follow_symlinks=False).st_mode):
         raise PeerFileError("it is no regular file")
     handle = os.open(last, _OPEN, dir_fd=directory)
-    with os.fdopen(handle, "rb") as stream:
+    try:
         status = os.fstat(handle)
-        return stream.read(messages.MOST_BYTES + 1), status
+        return os.pread(handle, min(longest, status.st_size) + 1, 0), status
+    finally:
+        os.close(handle)
 
 
 def measure(root: bytes, handles: DirectoryHandles, announced: Announced) -> Measured:
@@ -139,8 +169,14 @@ def _judged(announced: Announced, digest: str, size: int, identity: Identity, mt
     )
 
 
+@functools.lru_cache(maxsize=256)
 def _owner(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
+
+
+def said_of(announced: Announced) -> tuple[int, str]:
+    """Return what was said of it: size and checksum."""
+    return announced.control.size, str(announced.control.checksum)

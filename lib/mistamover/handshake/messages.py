@@ -6,6 +6,8 @@
 
 Lines end with a newline; the first and the last line are fixed.  All three lie in the directory of the file that they
 are about and speak of plain names there.  Whatever a peer writes is hostile until it has been through `parse_*`.  Pure.
+
+The lists that two agents of this version use instead are in `lists`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ MOST_BYTES = 8192
 _CONTROL = (b"_start_stager_ctrl_data_", b"_end_stager_ctrl_data_")
 _RECEIPT = (b"_start_stager_receipt_data_", b"_end_stager_receipt_data_")
 _THANKS = (b"_start_stager_thankyou_", b"_end_stager_thankyou_")
+
+#: A further line of a receipt, which older agents do not look at.
+_LISTS = b"understands lists"
 
 _LONGEST_NAME = 255
 #: Digits of a time that are yet to come, and what older agents add to a name while they write.
@@ -92,6 +97,8 @@ class Receipt:
     size: int
     checksum: str
     thanks: bytes
+    lists: bool = False
+    """Whether the receiver understands lists (see `lists`)."""
 
 
 def compose_control(control: Control) -> bytes:
@@ -102,7 +109,8 @@ def compose_control(control: Control) -> bytes:
 def compose_receipt(receipt: Receipt) -> bytes:
     """Return the content of a receipt."""
     status, size = str(int(receipt.status)).encode(), str(receipt.size).encode()
-    return _whole(_RECEIPT, receipt.item, status, size, receipt.checksum.encode(), receipt.thanks)
+    more = (_LISTS,) if receipt.lists else ()
+    return _whole(_RECEIPT, receipt.item, status, size, receipt.checksum.encode(), receipt.thanks, *more)
 
 
 def compose_thanks(receipt: bytes) -> bytes:
@@ -114,8 +122,8 @@ def parse_control(content: bytes) -> Control:
     """Given the content of a control file, return what it says. Raise PeerFileError."""
     item, size, checksum, receipt = _body(content, _CONTROL, "control file", 4, 4)
     return Control(
-        item=_name(item, "the data file"),
-        size=_size(size),
+        item=plain_name(item, "the data file"),
+        size=parse_size(size),
         checksum=parse_checksum(checksum),
         receipt=_message_name(receipt, item, "the receipt"),
     )
@@ -123,22 +131,23 @@ def parse_control(content: bytes) -> Control:
 
 def parse_receipt(content: bytes) -> Receipt:
     """Given the content of a receipt, return what it says. Raise PeerFileError."""
-    item, status, size, checksum, thanks = _body(content, _RECEIPT, "receipt", 5, None)[:5]
+    item, status, size, checksum, thanks, *more = _body(content, _RECEIPT, "receipt", 5, None)
     if not _STATUS.fullmatch(status):
         raise PeerFileError(f"the status is {display(status[:20])!r}, expected a digit from 0 to 4")
     return Receipt(
-        item=_name(item, "the data file"),
+        item=plain_name(item, "the data file"),
         status=Status(int(status)),
-        size=-1 if size == b"-1" else _size(size),
+        size=-1 if size == b"-1" else parse_size(size),
         checksum=checksum.decode("ascii", "replace").strip(),
         thanks=_message_name(thanks, item, "the thank-you file"),
+        lists=_LISTS in more,
     )
 
 
 def parse_thanks(content: bytes) -> bytes:
     """Given the content of a thank-you file, return the name of the receipt. Raise PeerFileError."""
     (receipt,) = _body(content, _THANKS, "thank-you file", 1, 1)
-    name = _name(receipt, "the receipt")
+    name = plain_name(receipt, "the receipt")
     if not name.startswith(b"."):
         raise PeerFileError(f"the receipt is called {display(name)!r}, expected a name that begins with a dot")
     return name
@@ -196,8 +205,8 @@ def _body(content: bytes, frame: tuple[bytes, bytes], what: str, least: int, mos
     return body
 
 
-def _name(name: bytes, what: str) -> bytes:
-    """Return a plain name that leads nowhere else."""
+def plain_name(name: bytes, what: str) -> bytes:
+    """Given a name and what it is of, return it if it is a plain one that leads nowhere else. Raise PeerFileError."""
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > _LONGEST_NAME:
         raise PeerFileError(f"{what} is called {display(name[:80])!r}, expected a plain file name")
     return name
@@ -205,12 +214,13 @@ def _name(name: bytes, what: str) -> bytes:
 
 def _message_name(name: bytes, item: bytes, what: str) -> bytes:
     """Return the name of a message about `item`: it can be taken for nothing else."""
-    if not _name(name, what).startswith(b"." + item + b"."):
+    if not plain_name(name, what).startswith(b"." + item + b"."):
         raise PeerFileError(f"{what} is called {display(name[:80])!r}, expected .{display(item[:80])}.TIME.ENDING")
     return name
 
 
-def _size(text: bytes) -> int:
+def parse_size(text: bytes) -> int:
+    """Given a number of bytes as it stands in a file, return it. Raise PeerFileError."""
     if not _SIZE.fullmatch(text):
         raise PeerFileError(f"the size is {display(text[:40])!r}, expected a number of bytes")
     return int(text)

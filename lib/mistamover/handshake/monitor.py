@@ -21,10 +21,11 @@ from mistamover.config.settings import MonitorSettings
 from mistamover.errors import PeerFileError
 from mistamover.files.identity import DirectoryHandles
 from mistamover.files.names import display
-from mistamover.handshake import messages, tidy
-from mistamover.handshake.arrival import Announced, Measured, measure, read_control, read_small
+from mistamover.handshake import giving, messages, tidy
+from mistamover.handshake.arrival import Announced, Listed, Measured, measure, read_control, read_small, said_of
 from mistamover.handshake.delivery import ChangedMeanwhile, Delivery
-from mistamover.handshake.messages import Receipt, Status
+from mistamover.handshake.giving import Giving
+from mistamover.handshake.messages import Status
 from mistamover.handshake.receipts import Book, Entry, Intent
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Monitor:
         self._control = settings.control_suffix.encode()
         self._thanks = settings.thanks_suffix.encode()
         self._book = book
+        self._giving = Giving(book, settings.thanks_suffix)
         self._due: dict[bytes, None] = {}
         """Paths of control and thank-you files to be looked at, oldest first."""
         self._waiting: dict[bytes, bytes] = {}
@@ -113,28 +115,68 @@ class Monitor:
             for path in paths:
                 if path.endswith(self._thanks):
                     self._take_thanks(handles, path, now)
-            announced = [self._read(handles, path, now) for path in paths if path.endswith(self._control)]
-            measured = self._measure(handles, [each for each in announced if each is not None])
-            fresh: list[Measured] = []
-            old: list[Measured] = []
-            bad: list[Measured] = []
-            for each in measured:
-                if each.status is Status.OK:
-                    (old if self._is_repeat(each, now) else fresh).append(each)
-                else:
-                    (old if self._is_known(handles, each, now) else bad).append(each)
-            delivered = self._deliver(fresh)
-            for each in old:
-                tidy.remove(handles, each.announced.name)
-            self._answer(handles, [*delivered, *old], now)
-            for each in bad:
-                self._refuse(handles, each, now)
+            read = [self._read(handles, path, now) for path in paths if path.endswith(self._control)]
+            self._take_single(handles, [each for each in read if isinstance(each, Announced)], now)
+            for each in read:
+                if isinstance(each, Listed):
+                    self._take_list(handles, each, now)
+
+    def _take_single(self, handles: DirectoryHandles, announced: Sequence[Announced], now: float) -> None:
+        """Take what has a control file of its own; what is not as announced waits."""
+        fresh: list[Measured] = []
+        old: list[Measured] = []
+        bad: list[Measured] = []
+        for each in self._measure(handles, announced):
+            if each.status is Status.OK:
+                (old if self._is_repeat(each, now) else fresh).append(each)
+            else:
+                (old if self._is_known(handles, each, now) else bad).append(each)
+        answered = [*self._deliver(fresh), *old]
+        for each in old:
+            tidy.remove(handles, each.announced.name)
+        self._giving.record(handles, answered, now)
+        for each in answered:
+            self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
+        for each in bad:
+            self._refuse(handles, each, now)
+
+    def _take_list(self, handles: DirectoryHandles, listed: Listed, now: float) -> None:
+        """Take what a list announces, and answer all of it at once: its sender has sent the data before."""
+        measured = self._measure(handles, listed.announced)
+        good = [each for each in measured if each.status is Status.OK]
+        old = [each for each in good if self._is_repeat(each, now)]
+        repeated = {each.announced.name for each in old}
+        delivered = self._deliver([each for each in good if each.announced.name not in repeated])
+        for each in old:
+            tidy.remove(handles, each.announced.name)
+        missing = [each for each in measured if each.status is Status.NO_SUCH_FILE]
+        known = [each for each in missing if self._was_delivered(each.announced, now)]
+        self._giving.record(handles, [*delivered, *old, *known], now)
+        answered = {each.announced.name for each in (*delivered, *old, *known)}
+        wrong = {each.announced.name: each for each in measured if each.status is not Status.OK}
+        for name, each in wrong.items():
+            if name not in answered:
+                logger.warning("%s: %s", display(name), each.words)
+        try:
+            self._giving.give_list(handles, listed, answered, wrong, now)
+        except OSError as error:
+            self._complain(listed.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+        else:
+            self._forget(listed.path)
+
+    def _give(self, handles: DirectoryHandles, announced: Announced, status: Status, size: int, now: float) -> None:
+        try:
+            self._giving.give(handles, announced, status, size, now)
+        except OSError as error:
+            self._complain(announced.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+        else:
+            self._forget(announced.path)
 
     def expire(self, handles: DirectoryHandles, path: bytes, now: float) -> None:
         """Given a dot-file and the time, remove it if it is a receipt that nobody has thanked for in long."""
         try:
             if now - handles.lstat(path).st_mtime > self._settings.receipt_retention:
-                messages.parse_receipt(read_small(handles, path)[0])
+                giving.read_receipt(handles, path)
                 tidy.remove(handles, path)
                 logger.info("%s: a receipt that nobody thanked for: removed", display(path))
         except (PeerFileError, OSError):
@@ -158,7 +200,7 @@ class Monitor:
         last = path.rpartition(b"/")[2]
         return last.startswith(b".") and last.endswith((self._control, self._thanks))
 
-    def _read(self, handles: DirectoryHandles, path: bytes, now: float) -> Announced | None:
+    def _read(self, handles: DirectoryHandles, path: bytes, now: float) -> Announced | Listed | None:
         try:
             return read_control(handles, path)
         except FileNotFoundError:
@@ -177,7 +219,7 @@ class Monitor:
             beside = path.rpartition(b"/")[0]
             named = beside + b"/" + receipt if beside else receipt
             try:
-                messages.parse_receipt(read_small(handles, named)[0])
+                giving.read_receipt(handles, named)
             except FileNotFoundError:
                 logger.debug("%s: the receipt it names is not there", display(path))
             else:
@@ -219,14 +261,17 @@ class Monitor:
         if measured.status is not Status.NO_SUCH_FILE:
             return False
         announced = measured.announced
-        known = self._book.intent(announced.name) or self._last(announced.name, now)
-        if known is None or (known.size, known.checksum) != _said_of(announced):
+        if not self._was_delivered(announced, now):
             return False
         ripe = announced.identity.ctime_ns / 1e9 + YOUNG
         if now < ripe or tidy.is_being_written(handles, announced.name):
             self._later[announced.path] = max(ripe, now + 1.0)
             return False
         return True
+
+    def _was_delivered(self, announced: Announced, now: float) -> bool:
+        known = self._book.intent(announced.name) or self._last(announced.name, now)
+        return known is not None and (known.size, known.checksum) == said_of(announced)
 
     def _last(self, name: bytes, now: float) -> Entry | None:
         entry = self._book.last(name)
@@ -239,7 +284,7 @@ class Monitor:
         if measured.tree:
             return False
         entry = self._last(measured.announced.name, now)
-        if entry is None or (entry.size, entry.checksum) != _said_of(measured.announced):
+        if entry is None or (entry.size, entry.checksum) != said_of(measured.announced):
             return False
         return entry.mtime_ns // 10**9 == measured.mtime_ns // 10**9
 
@@ -271,62 +316,6 @@ class Monitor:
             logger.info("delivered %d units (%d bytes)", len(delivered), sum(each.size for each in delivered))
         return delivered
 
-    def _answer(self, handles: DirectoryHandles, answered: Sequence[Measured], now: float) -> None:
-        """Give a receipt for everything that was delivered, in this round or before."""
-        entries = [
-            Entry(
-                name=each.announced.name,
-                size=each.announced.control.size,
-                checksum=str(each.announced.control.checksum),
-                at=now,
-                peer=each.announced.peer,
-                receipt=each.announced.control.receipt,
-                mtime_ns=each.mtime_ns or self._mtime_of(each),
-            )
-            for each in answered
-        ]
-        # Who asks again does not look for an earlier receipt any more.
-        former = [self._book.last(each.announced.name) for each in answered]
-        self._book.add(entries, [entry.name for entry in entries])
-        for each, entry in zip(answered, former, strict=True):
-            if entry is not None and entry.receipt != each.announced.control.receipt:
-                self._remove_receipt(handles, each.announced.directory, entry.receipt)
-            self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
-            self._forget(each.announced.path)
-
-    def _remove_receipt(self, handles: DirectoryHandles, directory: bytes, receipt: bytes) -> None:
-        path = directory + b"/" + receipt if directory else receipt
-        try:
-            messages.parse_receipt(read_small(handles, path)[0])
-            tidy.remove(handles, path)
-        except (PeerFileError, OSError):
-            # Gone, as it should be, or something else has its name.
-            return
-
-    def _mtime_of(self, measured: Measured) -> int:
-        """What was known of data that are not there any more."""
-        name = measured.announced.name
-        known = self._book.intent(name) or self._book.last(name)
-        return known.mtime_ns if known is not None else 0
-
-    def _give(self, handles: DirectoryHandles, announced: Announced, status: Status, size: int, now: float) -> None:
-        control = announced.control
-        receipt = Receipt(
-            item=control.item,
-            status=status,
-            size=size,
-            checksum=str(control.checksum) if status is Status.OK else "",
-            thanks=messages.stamped_name(control.item, now, self._settings.thanks_suffix),
-        )
-        above = announced.directory
-        path = above + b"/" + control.receipt if above else control.receipt
-        try:
-            tidy.write(handles, path, messages.compose_receipt(receipt))
-            # Only now: a control file that is still there is answered again.
-            tidy.remove_same(handles, announced.path, announced.identity)
-        except OSError as error:
-            self._complain(announced.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
-
     def _refuse(self, handles: DirectoryHandles, measured: Measured, now: float) -> None:
         """Say what is wrong; to a sender that understands it, also by a receipt."""
         announced = measured.announced
@@ -336,7 +325,6 @@ class Monitor:
         self._complain(announced.path, f"{display(announced.name)}: {measured.words}", level)
         if not announced.control.checksum.is_plain and measured.status in (Status.BAD_CHECKSUM, Status.BAD_SIZE):
             self._give(handles, announced, measured.status, measured.size, now)
-            self._forget(announced.path)
 
     def _refuse_message(self, handles: DirectoryHandles, path: bytes, words: str, now: float) -> None:
         """A file with the name of a message that is none: its writer gets a moment, then it is removed."""
@@ -366,10 +354,6 @@ class Monitor:
             self._waiting.pop(name, None)
 
 
-def _said_of(announced: Announced) -> tuple[int, str]:
-    return announced.control.size, str(announced.control.checksum)
-
-
 def _intent(measured: Measured) -> Intent:
-    size, checksum = _said_of(measured.announced)
+    size, checksum = said_of(measured.announced)
     return Intent(name=measured.announced.name, size=size, checksum=checksum, mtime_ns=measured.mtime_ns)

@@ -93,6 +93,10 @@ class _Process:
                 if one_off and not self._monitor.due:
                     return _LEFT if self._monitor.waiting else _DONE
                 self._wait()
+            # What has come until now is not left lying until the next start.
+            self._next_scan = 0.0
+            self._do()
+            self._show()
             return _DONE
         finally:
             if self._events is not None:

@@ -19,8 +19,9 @@ from mistamover.config.settings import HandshakeSettings
 from mistamover.errors import LinkError, PeerFileError, TargetError
 from mistamover.files import digests
 from mistamover.files.names import display
-from mistamover.handshake import messages
-from mistamover.handshake.messages import Checksum, Control, Receipt, Status
+from mistamover.handshake import lists, messages
+from mistamover.handshake.lists import Answer, ControlList
+from mistamover.handshake.messages import Checksum, Control, Status
 from mistamover.handshake.receipts import Book, Entry
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, MessagingTransport
@@ -37,25 +38,35 @@ _SILENCE, _LEAST_SILENCE = 3, 10.0
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Errand:
     """One unit that waits for its receipt."""
 
     confirmed: Confirmed
     directory: bytes
-    control: Control
+    item: bytes
+    size: int
+    checksum: Checksum
 
-    @property
-    def receipt_path(self) -> bytes:
-        """The receipt's name, relative to the target directory."""
-        return _join(self.directory, self.control.receipt)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """One control file, of one unit or of many."""
+
+    path: bytes
+    content: bytes
+    receipt: bytes
+    """The path of the receipt; this and the control file's are relative to the target directory."""
+    errands: dict[bytes, _Errand]
+    """By name."""
+    is_list: bool
 
 
 @dataclass(slots=True, kw_only=True)
 class _Round:
     """What has come of a batch so far."""
 
-    waiting: dict[bytes, _Errand] = field(default_factory=dict)
+    waiting: dict[bytes, _Message] = field(default_factory=dict)
     """By the path of the receipt."""
     verdicts: list[Verdict] = field(default_factory=list)
     thanks: dict[bytes, bytes] = field(default_factory=dict)
@@ -84,6 +95,8 @@ class Receipted:
         self._settings = settings
         self._algorithm = algorithm
         self._book = book
+        self._lists = settings.algorithm != messages.PLAIN
+        """Whether the other agent is known to understand lists."""
 
     def open(self) -> Capabilities:
         """See `Transport.open`."""
@@ -109,11 +122,11 @@ class Receipted:
                 sent.append(verdict)
         # All of it has been read: no writer has to wait for the other agent.
         guard.read_enough()
-        now = time.time()
-        for confirmed in sent:
-            self._announce(confirmed, guard, now, going)
+        errands = [errand for each in sent if (errand := self._errand(each, guard, going)) is not None]
+        if errands:
+            self._announce(errands, time.time(), going)
         try:
-            self._inner.put(self._controls(going))
+            self._inner.put({each.path: each.content for each in going.waiting.values()})
             self._await_receipts(going, guard)
         except (LinkError, TargetError) as error:
             # What has its receipt keeps it; the rest is sent again.
@@ -157,19 +170,47 @@ class Receipted:
             batch if len(good) == len(batch.units) else Batch(number=batch.number, units=tuple(good), size=batch.size)
         )
 
-    def _announce(self, confirmed: Confirmed, guard: Guard, now: float, going: _Round) -> None:
-        """Make the control file of what has been sent."""
-        unit = confirmed.unit
-        directory, _, item = unit.name.rpartition(b"/")
+    def _errand(self, confirmed: Confirmed, guard: Guard, going: _Round) -> _Errand | None:
+        """Measure what has been sent; None if it cannot be read again."""
+        directory, _, item = confirmed.unit.name.rpartition(b"/")
         try:
             checksum, size = self._checksum(confirmed, guard)
         except OSError as error:
-            going.verdicts.append(_failed(unit, FaultClass.CHANGED, f"cannot be read again: {error.strerror}"))
-            return
+            reason = f"cannot be read again: {error.strerror}"
+            going.verdicts.append(_failed(confirmed.unit, FaultClass.CHANGED, reason))
+            return None
+        return _Errand(confirmed=confirmed, directory=directory, item=item, size=size, checksum=checksum)
+
+    def _announce(self, errands: Sequence[_Errand], now: float, going: _Round) -> None:
+        """Make the control files of what has been sent: one for all where the other agent understands that."""
+        made = [self._list(errands, now)] if self._lists else [self._single(errand, now) for errand in errands]
+        going.waiting = {message.receipt: message for message in made}
+
+    def _single(self, errand: _Errand, now: float) -> _Message:
+        settings = self._settings
+        receipt = messages.stamped_name(errand.item, now, settings.receipt_suffix)
+        control = Control(item=errand.item, size=errand.size, checksum=errand.checksum, receipt=receipt)
+        return _Message(
+            path=_join(errand.directory, messages.control_name(errand.item, settings.control_suffix)),
+            content=messages.compose_control(control),
+            receipt=_join(errand.directory, receipt),
+            errands={errand.confirmed.unit.name: errand},
+            is_list=False,
+        )
+
+    def _list(self, errands: Sequence[_Errand], now: float) -> _Message:
+        item = lists.ITEM + os.urandom(8).hex().encode()
         receipt = messages.stamped_name(item, now, self._settings.receipt_suffix)
-        control = Control(item=item, size=size, checksum=checksum, receipt=receipt)
-        errand = _Errand(confirmed=confirmed, directory=directory, control=control)
-        going.waiting[errand.receipt_path] = errand
+        entries = tuple(
+            lists.Entry(name=each.confirmed.unit.name, size=each.size, checksum=each.checksum) for each in errands
+        )
+        return _Message(
+            path=messages.control_name(item, self._settings.control_suffix),
+            content=lists.compose_control(ControlList(receipt=receipt, entries=entries)),
+            receipt=receipt,
+            errands={errand.confirmed.unit.name: errand for errand in errands},
+            is_list=True,
+        )
 
     def _checksum(self, confirmed: Confirmed, guard: Guard) -> tuple[Checksum, int]:
         """Return the checksum of what was confirmed, in the algorithm that the other agent is told. Raise OSError."""
@@ -188,15 +229,6 @@ class Receipted:
                 os.close(handle)
         return Checksum(algorithm=algorithm, digest=digest), size
 
-    def _controls(self, going: _Round) -> dict[bytes, bytes]:
-        suffix = self._settings.control_suffix
-        return {
-            _join(each.directory, messages.control_name(each.control.item, suffix)): (
-                messages.compose_control(each.control)
-            )
-            for each in going.waiting.values()
-        }
-
     def _thank(self, thanks: dict[bytes, bytes]) -> None:
         try:
             self._inner.put(thanks)
@@ -212,7 +244,7 @@ class Receipted:
         limit = last_news + self._settings.longest_wait
         some = False
         while going.waiting:
-            found = self._inner.fetch(list(going.waiting), messages.MOST_BYTES)
+            found = self._inner.fetch(list(going.waiting), lists.MOST_BYTES)
             for path, content in found.items():
                 self._take(going, path, content)
             now = time.monotonic()
@@ -234,48 +266,70 @@ class Receipted:
                 pause = min(2 * pause, max(self._settings.interval, _FIRST_LOOK))
 
     def _take(self, going: _Round, path: bytes, content: bytes) -> None:
-        """Take a receipt in: judge it, and thank for it."""
-        errand = going.waiting.pop(path)
-        unit = errand.confirmed.unit
+        """Take a receipt in: judge what it says of each unit, and thank for it."""
+        message = going.waiting.pop(path)
         try:
-            receipt = messages.parse_receipt(content)
+            thanks, answers = self._read(message, content)
         except PeerFileError as error:
-            logger.warning("%s: its receipt is refused: %s", display(unit.name), error)
-            going.verdicts.append(_failed(unit, FaultClass.REFUSED, f"its receipt is refused: {error}"))
+            names = ", ".join(display(name) for name in list(message.errands)[:3])
+            logger.warning("the receipt for %s is refused: %s", names, error)
+            words = f"its receipt is refused: {error}"
+            going.verdicts += [_failed(e.confirmed.unit, FaultClass.REFUSED, words) for e in message.errands.values()]
             return
-        going.thanks[_join(errand.directory, receipt.thanks)] = messages.compose_thanks(errand.control.receipt)
-        refusal = _why_not(errand.control, receipt)
+        going.thanks[thanks] = messages.compose_thanks(path.rpartition(b"/")[2])
+        for name, errand in message.errands.items():
+            self._judge(going, errand, answers.get(name), path)
+
+    def _read(self, message: _Message, content: bytes) -> tuple[bytes, dict[bytes, Answer]]:
+        """Return the path of the thank-you file, and the answers by the names of units. Raise PeerFileError."""
+        if message.is_list:
+            listed = lists.parse_receipt(content)
+            return listed.thanks, {answer.name: answer for answer in listed.answers}
+        receipt = messages.parse_receipt(content)
+        self._lists = self._lists or receipt.lists
+        ((name, errand),) = message.errands.items()
+        if receipt.item != errand.item:
+            raise PeerFileError(f"it speaks of {display(receipt.item)}")
+        answer = Answer(name=name, status=receipt.status, size=receipt.size, checksum=receipt.checksum)
+        return _join(errand.directory, receipt.thanks), {name: answer}
+
+    def _judge(self, going: _Round, errand: _Errand, answer: Answer | None, path: bytes) -> None:
+        unit = errand.confirmed.unit
+        refusal = _why_not(errand, answer)
         if refusal is not None:
-            fault = FaultClass.TARGET if receipt.status is Status.IO_ERROR else FaultClass.REFUSED
+            bad = answer is not None and answer.status is Status.IO_ERROR
+            fault = FaultClass.TARGET if bad else FaultClass.REFUSED
             going.verdicts.append(_failed(unit, fault, f"the other agent says: {refusal}"))
             return
         going.verdicts.append(errand.confirmed)
         going.entries.append(
             Entry(
                 name=unit.name,
-                size=errand.control.size,
-                checksum=str(errand.control.checksum),
+                size=errand.size,
+                checksum=str(errand.checksum),
                 at=time.time(),
                 peer=self._peer,
-                receipt=errand.control.receipt,
+                receipt=path.rpartition(b"/")[2],
+                mtime_ns=unit.identity.mtime_ns,
             )
         )
 
     def _leave(self, going: _Round, fault: FaultClass, reason: str) -> None:
-        going.verdicts += [_failed(errand.confirmed.unit, fault, reason) for errand in going.waiting.values()]
+        for message in going.waiting.values():
+            going.verdicts += [_failed(errand.confirmed.unit, fault, reason) for errand in message.errands.values()]
         going.waiting.clear()
 
 
-def _why_not(control: Control, receipt: Receipt) -> str | None:
+def _why_not(errand: _Errand, answer: Answer | None) -> str | None:
     """Given what was said and what was answered, return why that is no success; None if it is."""
-    if receipt.item != control.item:
-        return f"it speaks of {display(receipt.item)}"
-    if receipt.status is not Status.OK:
-        return receipt.status.words
-    if receipt.size != control.size:
-        return f"it has {receipt.size} bytes there, {control.size} here"
-    if receipt.checksum.lower() != str(control.checksum):
-        return f"its checksum there is {display(receipt.checksum[:150].encode())}, not {control.checksum}"
+    if answer is None:
+        return "nothing of this file"
+    if answer.status is not Status.OK:
+        return answer.status.words
+    if answer.size != errand.size:
+        return f"it has {answer.size} bytes there, {errand.size} here"
+    if answer.checksum.lower() != str(errand.checksum):
+        return f"its checksum there is {display(answer.checksum[:150].encode())}, not {errand.checksum}"
     return None
 
 
