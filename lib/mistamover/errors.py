@@ -86,3 +86,7 @@ class TargetError(TransportError):
 
 class TransportBug(TransportError):
     """A transport behaved in a way that its contract excludes."""
+
+
+class PeerFileError(MistamoverError):
+    """A control, receipt or thank-you file does not say what it should."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 import agents
+from bench.bars import HANDSHAKE
 from bench.command import run
 from bench.frame import Arena, Way
 from bench.results import NotDelivered
@@ -56,8 +57,8 @@ def warm_up(site: Site, limit: float = 60) -> None:
 
 
 def ways(tree: Tree, mode: str) -> list[Way[float]]:
-    """Given a tree and a transfer mode, return our ways to deliver it; one with a handshake will stand here too."""
-    return [
+    """Given a tree and a transfer mode, return our ways to deliver it."""
+    ways = [
         Way(
             name="ours, one-off",
             settings=f"mistamover --one-off, transfer_mode = {mode}, empty_directory_age = 0; from the start of the "
@@ -71,6 +72,16 @@ def ways(tree: Tree, mode: str) -> list[Way[float]]:
             run=lambda arena: _running(arena, tree, mode),
         ),
     ]
+    if mode == "move":
+        ways.append(
+            Way(
+                name=HANDSHAKE,
+                settings="as the running agent, with an arrival monitor at the target and receipts for every file "
+                "(checksum_algorithm = sha256)",
+                run=lambda arena: _with_handshake(arena, tree),
+            )
+        )
+    return ways
 
 
 def one_off_argv(site: Site) -> list[str]:
@@ -110,6 +121,43 @@ def _running(arena: Arena, tree: Tree, mode: str) -> float:
         _until_handed_over(site, "one", tree.files + 1)
         seconds = time.monotonic() - begin
         verify(stream, tree, mode, "tree")
+    return seconds
+
+
+def _with_handshake(arena: Arena, tree: Tree) -> float:
+    site = make_site(arena)
+    there = Site(arena.directory / "there", arena.sshd)
+    incoming = there.directory / "incoming" / "one"
+    incoming.mkdir()
+    receiver = there.add(
+        "one",
+        incoming={"require_arrival_monitor": True, "directory": incoming},
+        outgoing={"transfer_protocol": "none"},
+    )
+    stream = site.add(
+        "one",
+        data_stream=EMPTY_AT_ONCE,
+        outgoing={"target_dir": incoming, "target_uses_arrival_monitor": True, "checksum_algorithm": "sha256"},
+    )
+    prepared = arena.directory / "prepared"
+    tree.make(prepared)
+    monitor = agents.start(there)
+    try:
+        with agents.agent_of(site):
+            (stream.source / _WARM).write_bytes(b"warm")
+            wait_until((receiver.source / _WARM).exists, 60, "warm", every=0.1)
+            time.sleep(1)  # as in `warm_up`
+            begin = time.monotonic()
+            prepared.rename(stream.source / "tree")
+            _until_handed_over(site, "one", tree.files + 1)
+            seconds = time.monotonic() - begin
+            tree.check(receiver.source / "tree")
+            none_left(stream.source / "tree")
+    except AssertionError as error:
+        raise NotDelivered(str(error)) from None
+    finally:
+        monitor.kill()
+        agents.end_all(there)
     return seconds
 
 

@@ -14,8 +14,10 @@ from mistamover.config import command, schema
 from mistamover.config.settings import (
     LINKS,
     DotFiles,
+    HandshakeSettings,
     LinkPolicy,
     LogSettings,
+    MonitorSettings,
     SshSettings,
     StreamSettings,
     StreamStatus,
@@ -48,7 +50,7 @@ def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
         ignore=values.words(_STREAM, "ignore"),
         temporary_suffixes=values.words(_STREAM, "temporary_suffixes"),
         dot_files=DotFiles(values.text(_STREAM, "dot_files")),
-        symlinks=LinkPolicy(values.text(_STREAM, "symlinks")),
+        symlinks=_symlinks(values),
         settle_time=values.amount(_STREAM, "settle_time"),
         minimum_age=values.amount(_STREAM, "minimum_age"),
         rescan_interval=values.amount(_STREAM, "rescan_interval"),
@@ -60,6 +62,7 @@ def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
         quarantine_dir=_quarantine(values, directory),
         history_retention=values.amount(_STREAM, "history_retention"),
         reserved_suffixes=_reserved(values),
+        monitor=_monitor(values, directory),
         state_dir=state_dir / "streams" / name,
         links_dir=state_dir / LINKS,
         stop_timeout=values.amount("global", "stop_timeout"),
@@ -121,6 +124,57 @@ def _reserved(values: Values) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ending for ending in endings if ending != "."))
 
 
+def _suffix(values: Values, section: str, key: str) -> str:
+    return "." + (values.text(section, key) or "").lstrip(".")
+
+
+def _symlinks(values: Values) -> LinkPolicy:
+    policy = LinkPolicy(values.text(_STREAM, "symlinks"))
+    if policy is LinkPolicy.KEEP and values.flag(_OUT, "target_uses_arrival_monitor"):
+        # A link has no size and no checksum that a control file could tell.
+        return LinkPolicy.QUARANTINE
+    return policy
+
+
+def _handshake(values: Values) -> HandshakeSettings | None:
+    if not values.flag(_OUT, "target_uses_arrival_monitor"):
+        return None
+    algorithm = values.text(_OUT, "checksum_algorithm") or ""
+    as_they_are = values.text(_STREAM, "transfer_unit") == TransferUnit.DIRECTORY.value
+    if algorithm == "md5" and as_they_are and not values.flag(_OUT, "always_zip"):
+        message = "older agents, which know md5 only, give no receipts for directories (transfer_unit = directory)"
+        hint = "set checksum_algorithm = sha256 if the other agent is of this version"
+        values.problem(_OUT, "target_uses_arrival_monitor", message, hint)
+    if values.flag(_OUT, "mirror_delete"):
+        message = "what an arrival monitor has taken in cannot be removed from here, expected False"
+        values.problem(_OUT, "mirror_delete", message, "set it to False")
+    interval = values.amount(_OUT, "receipt_file_poll_interval")
+    return HandshakeSettings(
+        control_suffix=_suffix(values, _OUT, "control_file_extension"),
+        receipt_suffix=_suffix(values, _OUT, "receipt_file_extension"),
+        algorithm=algorithm,
+        interval=interval,
+        longest_wait=interval * (max(1, values.whole(_OUT, "receipt_file_poll_count") or 0)),
+    )
+
+
+def _monitor(values: Values, directory: Path) -> MonitorSettings | None:
+    if not values.flag(_IN, "require_arrival_monitor"):
+        return None
+    values.require(_IN, "directory", "the directory that others deliver to, here or by [global] base_incoming_dir")
+    incoming = values.path(_IN, "directory") or values.file.parent
+    mine, theirs = os.path.realpath(directory), os.path.realpath(incoming)
+    if os.path.commonpath([mine, theirs]) in (mine, theirs):
+        message = f"{incoming} and the stream's directory {directory} lie in one another, expected two separate ones"
+        values.problem(_IN, "directory", message, "choose another directory for what comes in")
+    return MonitorSettings(
+        directory=incoming,
+        control_suffix=_suffix(values, _IN, "control_file_extension"),
+        thanks_suffix=_suffix(values, _IN, "thankyou_file_extension"),
+        receipt_retention=values.amount(_IN, "receipt_retention"),
+    )
+
+
 def _targets(values: Values) -> tuple[TargetSettings, ...]:
     values.require(_OUT, "transfer_protocol", "rsync_ssh or none")
     protocol = values.text(_OUT, "transfer_protocol")
@@ -134,6 +188,7 @@ def _targets(values: Values) -> tuple[TargetSettings, ...]:
         return ()
     values.require(_OUT, "target_host", "the name of the target host")
     values.require(_OUT, "target_dir", "the directory on the target host")
+    handshake = _handshake(values)
     host = values.text(_OUT, "target_host") or ""
     directory = values.text(_OUT, "target_dir") or ""
     return (
@@ -146,10 +201,17 @@ def _targets(values: Values) -> tuple[TargetSettings, ...]:
             stop_file=values.text(_OUT, "stop_file") or "",
             stop_file_poll_interval=values.amount(_OUT, "stop_file_poll_interval"),
             required=True,
-            hash=values.text(_OUT, "hash") or "",
+            # One hash does for both, where rsync can compute it.
+            hash=_hash(values, handshake),
             ssh=_ssh(values),
+            handshake=handshake,
         ),
     )
+
+
+def _hash(values: Values, handshake: HandshakeSettings | None) -> str:
+    own = values.text(_OUT, "hash") or ""
+    return handshake.algorithm if handshake is not None and handshake.algorithm == "md5" else own
 
 
 def _ssh(values: Values) -> SshSettings:

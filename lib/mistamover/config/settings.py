@@ -93,6 +93,31 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeSettings:
+    """How a sender talks with the arrival monitor at its target; endings begin with a dot."""
+
+    control_suffix: str
+    receipt_suffix: str
+    algorithm: str
+    """Of the checksums in control files: `md5` is what older agents know."""
+    interval: float
+    """The longest pause between two looks for receipts, in seconds."""
+    longest_wait: float
+    """Seconds after which a receipt is not waited for any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorSettings:
+    """What the arrival monitor of a stream watches for; endings begin with a dot."""
+
+    directory: Path
+    control_suffix: str
+    thanks_suffix: str
+    receipt_retention: float
+    """Seconds after which a receipt that nobody thanked for is removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings:
     """One place that a stream delivers to."""
 
@@ -106,6 +131,8 @@ class TargetSettings:
     required: bool
     hash: str
     ssh: SshSettings
+    handshake: HandshakeSettings | None = None
+    """Set where the target has an arrival monitor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +167,8 @@ class StreamSettings:
     """Seconds that delivery records are kept; 0 keeps them for ever."""
     reserved_suffixes: tuple[str, ...]
     """Endings of handshake files (`.<extension>`); never data."""
+    monitor: MonitorSettings | None
+    """Set where others deliver to this stream and want receipts."""
     state_dir: Path
     """This stream's own directory below the state directory."""
     links_dir: Path

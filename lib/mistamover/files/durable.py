@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -34,3 +35,10 @@ def sync_directory(path: Path | bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_filesystem(handle: int) -> None:
+    """Given a descriptor, wait until all of its filesystem is on the disk. Raise OSError if that fails."""
+    if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -45,11 +45,18 @@ class Wish(enum.Enum):
     KILL = "kill"
 
 
+def label(name: str, *, arrivals: bool) -> str:
+    """Given a stream's name, and whether its arrival monitor is meant, return who it is, for people."""
+    return f"arrivals of stream {name}" if arrivals else f"stream {name}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Child:
     """One stream's process; changed by its master only."""
 
     settings: StreamSettings
+    arrivals: bool = False
+    """Whether it is the stream's arrival monitor, and not what sends."""
     state: ChildState = ChildState.BACKOFF
     pid: int | None = None
     since: float = 0.0
@@ -61,6 +68,11 @@ class Child:
     last_exit: str = ""
     successor: StreamSettings | None = None
     """Settings with which it is to be started again once it has stopped."""
+
+    @property
+    def label(self) -> str:
+        """Who it is, for people."""
+        return label(self.settings.name, arrivals=self.arrivals)
 
     def started(self, pid: int, now: float) -> None:
         """Given the new process, take note."""

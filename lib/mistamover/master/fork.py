@@ -22,6 +22,19 @@ def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, deb
     return fork(lambda: process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug), close)
 
 
+def fork_arrivals(
+    settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]
+) -> int:
+    """Given a stream's settings and the master's descriptors to close, start its arrival monitor; return the pid."""
+
+    def run() -> int:
+        from mistamover.handshake import process as arrivals  # most agents never need it
+
+        return arrivals.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug)
+
+    return fork(run, close)
+
+
 def fork(run: Callable[[], int], close: Sequence[int]) -> int:
     """Given what to run and the master's descriptors to close, run it in a process of its own; return the pid.
 

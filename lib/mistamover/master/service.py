@@ -21,7 +21,7 @@ from mistamover.config.load import load_lenient
 from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
 from mistamover.master.child import Child, ChildState, Wish
-from mistamover.master.fork import ends_well, fork, fork_stream, how_it_ended
+from mistamover.master.fork import ends_well, fork, fork_arrivals, fork_stream, how_it_ended
 from mistamover.master.links import LinksProcess
 from mistamover.master.notify import notify
 from mistamover.report import mastership
@@ -73,7 +73,8 @@ class Master:
         self._environ = environ
         self._mode = mode
         self._tick = tick
-        self._children: dict[str, Child] = {}
+        self._children: dict[tuple[str, bool], Child] = {}
+        """By stream, and whether it is the arrival monitor."""
         self._problems: tuple[str, ...] = ()
         self._stop_signals = 0
         self._reload = False
@@ -122,24 +123,25 @@ class Master:
     def _adopt(self, settings: Settings) -> None:
         """Make the processes agree with the settings, touching only those that are concerned."""
         now = time.monotonic()
-        wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
+        wanted = {(stream.name, False): stream for stream in settings.streams if _runs(stream)}
         self._links.consider(wanted.values(), now)
+        wanted |= {(stream.name, True): stream for stream in settings.streams if _receives(stream)}
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
                 del self._children[name]
             elif name not in wanted:
-                logger.info("stream %s: stopping it (removed or stopped in the configuration)", name)
+                logger.info("%s: stopping it (removed or stopped in the configuration)", child.label)
                 self._stop(child, now)
         for name, stream in wanted.items():
             known = self._children.get(name)
             if known is None or known.gone:
-                self._children[name] = Child(settings=stream, retry_at=now)
+                self._children[name] = Child(settings=stream, arrivals=name[1], retry_at=now)
             elif (known.successor or known.settings) != stream:
-                logger.info("stream %s: its configuration has changed: starting it anew", name)
+                logger.info("%s: its configuration has changed: starting it anew", known.label)
                 self._stop(known, now, successor=stream)
         for stream in settings.streams:
-            if not stream.targets:
+            if not stream.targets and stream.monitor is None:
                 logger.info("stream %s: transfer_protocol = none: nothing to send", stream.name)
         if not wanted:
             logger.warning("no stream is to run: name some in [global] data_stream_list of %s", settings.file)
@@ -155,14 +157,15 @@ class Master:
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals:
-                child.started(self._fork(child.settings), now)
+                child.started(self._fork(child), now)
             elif wish is Wish.KILL and child.pid is not None:
-                logger.error("stream %s does not stop: killing process %d", child.settings.name, child.pid)
+                logger.error("%s does not stop: killing process %d", child.label, child.pid)
                 _signal(child.pid, signal.SIGKILL)
 
-    def _fork(self, settings: StreamSettings) -> int:
-        return fork_stream(
-            settings,
+    def _fork(self, child: Child) -> int:
+        start = fork_arrivals if child.arrivals else fork_stream
+        return start(
+            child.settings,
             one_off=self._mode is Mode.ONE_OFF,
             to_stderr=self._mode is Mode.FOREGROUND or (self._settings.debug and self._mode is Mode.ONE_OFF),
             debug=self._settings.debug,
@@ -184,7 +187,6 @@ class Master:
                 self._bury(child, os.waitstatus_to_exitcode(status))
 
     def _bury(self, child: Child, code: int) -> None:
-        name = child.settings.name
         stopping = child.state is ChildState.STOPPING
         one_off = self._mode is Mode.ONE_OFF
         well = ends_well(code, one_off=one_off)
@@ -193,9 +195,9 @@ class Master:
             child.state = ChildState.ENDED
         if child.state is ChildState.BACKOFF and not stopping:
             pause = child.retry_at - time.monotonic()
-            logger.error("stream %s: its process %s; starting it again in %.0f s", name, child.last_exit, pause)
+            logger.error("%s: its process %s; starting it again in %.0f s", child.label, child.last_exit, pause)
         elif child.state is ChildState.ENDED and one_off and code != 0:
-            self._failed.append(name)
+            self._failed.append(child.settings.name)
 
     # -- configuration ------------------------------------------------------------------------
 
@@ -301,14 +303,14 @@ class Master:
     def _write_report(self) -> None:
         children = tuple(
             ChildReport(
-                name=name,
+                name=f"arrivals {name}" if arrivals else name,
                 state=child.state.value,
                 pid=child.pid,
                 restarts=child.restarts,
                 retry_at=time.time() + child.retry_at - time.monotonic() if child.state is ChildState.BACKOFF else None,
                 last_exit=child.last_exit,
             )
-            for name, child in self._children.items()
+            for (name, arrivals), child in self._children.items()
         )
         report = replace(self._report, problems=self._problems, children=children)
         if self._written is not None and _same(report, self._written):
@@ -322,6 +324,10 @@ class Master:
 
 def _runs(stream: StreamSettings) -> bool:
     return stream.status is StreamStatus.RUNNING and bool(stream.targets)
+
+
+def _receives(stream: StreamSettings) -> bool:
+    return stream.status is StreamStatus.RUNNING and stream.monitor is not None
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

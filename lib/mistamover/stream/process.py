@@ -83,13 +83,28 @@ def _serve(settings: StreamSettings, *, one_off: bool) -> int:
 
 def make_transport(settings: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream and one of its targets, return the transport that its protocol names."""
-    return RsyncSsh(
-        source=os.fsencode(settings.directory),
+    source = os.fsencode(settings.directory)
+    transport = RsyncSsh(
+        source=source,
         target=target,
         state_dir=settings.state_dir / "run",
         links_dir=settings.links_dir,
         owner=f"{settings.name}.{owner}",
         keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
+    )
+    if target.handshake is None:
+        return transport
+    # Most streams never need it, and an idle one is to stay small.
+    from mistamover.handshake.receipts import TAKEN, Book
+    from mistamover.handshake.sender import Receipted
+
+    return Receipted(
+        transport,
+        source=source,
+        peer=target.name,
+        settings=target.handshake,
+        algorithm=target.hash,
+        book=Book(settings.state_dir / TAKEN),
     )
 
 

@@ -8,7 +8,7 @@ cannot is data (`Capabilities`), never a question of its class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,3 +78,23 @@ class Transport(Protocol):
 
     def close(self, *, finished: bool) -> None:
         """End the connection. `finished`: nothing is half sent, so nothing of ours need stay at the target."""
+
+
+class Messenger(Protocol):
+    """What carries small files of our own making to a target and back, many at a time."""
+
+    def put(self, files: Mapping[bytes, bytes]) -> None:
+        """Given names, relative to the target directory, and contents, let the files appear there by rename.
+
+        Their directories exist.  Raise LinkError or TargetError; some may be there then.
+        """
+
+    def fetch(self, names: Sequence[bytes], longest: int) -> dict[bytes, bytes]:
+        """Given names, return the content of those that are regular files of at most `longest` bytes there now.
+
+        Raise LinkError or TargetError.
+        """
+
+
+class MessagingTransport(Transport, Messenger, Protocol):
+    """A transport that carries messages as well."""

@@ -12,7 +12,7 @@ import os
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
@@ -29,6 +29,7 @@ from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
 from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
+from mistamover.transport.small_files import SmallFiles
 from mistamover.transport.ssh import SshConnection
 
 #: Seconds for an answer of the target that needs no disk.
@@ -92,6 +93,7 @@ class RsyncSsh:
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._large_under_way = False
         self._rsyncs = Rsyncs(source=source, target=target, ssh=self._ssh, apart=self._apart, run_dir=state_dir)
+        self._small_files = SmallFiles(self._rsyncs, state_dir)
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
 
@@ -308,6 +310,16 @@ class RsyncSsh:
         self._ssh.open()
         with self._one_login():
             return self._sftp.remove(names)
+
+    def put(self, files: Mapping[bytes, bytes]) -> None:
+        """See `Messenger.put`."""
+        self._ssh.open()
+        self._small_files.put(files)
+
+    def fetch(self, names: Sequence[bytes], longest: int) -> dict[bytes, bytes]:
+        """See `Messenger.fetch`."""
+        self._ssh.open()
+        return self._small_files.fetch(names, longest)
 
     def probe(self) -> None:
         """See `Transport.probe`."""

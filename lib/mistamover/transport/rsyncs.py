@@ -83,6 +83,16 @@ class Rsyncs:
         """Start one that sends nothing, and only compares the content of files at both ends."""
         return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory)
 
+    def start_put(self, staging: Path) -> RsyncRun:
+        """Given a directory here, start one for small files in it, whose directories exist at the target."""
+        argv = [*self._small(), "--no-implied-dirs", "--chmod=F644"]
+        return self._start(argv, self._ssh.directory, source=f"{staging}/")
+
+    def start_fetch(self, staging: Path, longest: int) -> RsyncRun:
+        """Given a directory here, start one that brings small files of the target, as far as they are there."""
+        argv = [*self._small(), "--ignore-missing-args", f"--max-size={longest}", "--chmod=F600", "--no-implied-dirs"]
+        return self._start(argv, self._ssh.directory, fetch_to=f"{staging}/")
+
     def abort(self) -> None:
         """Kill all that run, from any thread."""
         for run in list(self._runs):
@@ -94,6 +104,20 @@ class Rsyncs:
             warm, self._warm = self._warm, None
         if warm is not None:
             warm.end()
+
+    def _small(self) -> list[str]:
+        """What is of one line each: names with their directories, no attributes, whatever has the name now."""
+        return [
+            *self._target.ssh.rsync,
+            "-8",
+            "-s",
+            "-ii",
+            "-I",
+            "--from0",
+            "--files-from=-",
+            OUT_FORMAT,
+            "--timeout=60",
+        ]
 
     def _arguments(self, *extra: str) -> list[str]:
         settings = self._target.ssh
@@ -112,11 +136,15 @@ class Rsyncs:
         shell: contextlib.AbstractContextManager[str] | None = None,
         *,
         background: bool = False,
+        source: str | None = None,
+        fetch_to: str | None = None,
     ) -> RsyncRun:
-        source = os.fsdecode(self._source.rstrip(b"/") + b"/")
+        here = source or os.fsdecode(self._source.rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        there = f"{host}:{destination}/"
+        ends = [here, there] if fetch_to is None else [there, fetch_to]
         stack = contextlib.ExitStack()
-        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
+        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", *ends]
         run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
         self._runs.add(run)
         stack.callback(self._runs.discard, run)

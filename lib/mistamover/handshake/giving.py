@@ -1,0 +1,118 @@
+"""Giving receipts: first written down in the book, then let appear, and the control file goes last.
+
+A control file that is still there after a crash is answered again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from mistamover.errors import PeerFileError
+from mistamover.files.identity import DirectoryHandles
+from mistamover.handshake import lists, messages, tidy
+from mistamover.handshake.arrival import Announced, Listed, Measured, read_small
+from mistamover.handshake.lists import Answer, ReceiptList
+from mistamover.handshake.messages import Receipt, Status
+from mistamover.handshake.receipts import Book, Entry
+
+
+class Giving:
+    """Gives the receipts of one arrival monitor."""
+
+    def __init__(self, book: Book, thanks_suffix: str) -> None:
+        """Given the book of receipts, and the ending of thank-you files, do nothing yet."""
+        self._book = book
+        self._thanks_suffix = thanks_suffix
+
+    def record(self, handles: DirectoryHandles, delivered: Sequence[Measured], now: float) -> None:
+        """Given the incoming directory, what was delivered (now or before), and the time, write its receipts down.
+
+        Receipts of the same names that were given before go: who asks again does not look for them any more.
+        Raise LedgerError.
+        """
+        former = [self._book.last(each.announced.name) for each in delivered]
+        entries = [self._entry(each, now) for each in delivered]
+        self._book.add(entries, [entry.name for entry in entries])
+        for each, entry in zip(delivered, former, strict=True):
+            if entry is not None and entry.receipt != each.announced.control.receipt:
+                _remove_receipt(handles, each.announced.directory, entry.receipt)
+
+    def give(self, handles: DirectoryHandles, announced: Announced, status: Status, size: int, now: float) -> None:
+        """Given what was announced and what became of it, give the receipt for it. Raise OSError."""
+        control = announced.control
+        receipt = Receipt(
+            item=control.item,
+            status=status,
+            size=size,
+            checksum=str(control.checksum) if status is Status.OK else "",
+            thanks=messages.stamped_name(control.item, now, self._thanks_suffix),
+            lists=True,
+        )
+        path = _beside(announced.directory, control.receipt)
+        tidy.write(handles, path, messages.compose_receipt(receipt))
+        tidy.remove_same(handles, announced.path, announced.identity)
+
+    def give_list(
+        self,
+        handles: DirectoryHandles,
+        listed: Listed,
+        delivered: Collection[bytes],
+        wrong: Mapping[bytes, Measured],
+        now: float,
+    ) -> None:
+        """Given a list, the names in it that were delivered, and those that are not as announced, give the receipt
+        for all of it. Raise OSError.
+        """
+        answers = tuple(_answer(each, each.name in delivered, wrong.get(each.name)) for each in listed.announced)
+        item = lists.ITEM + os.urandom(4).hex().encode()
+        receipt = ReceiptList(thanks=messages.stamped_name(item, now, self._thanks_suffix), answers=answers)
+        tidy.write(handles, listed.control.receipt, lists.compose_receipt(receipt))
+        tidy.remove_same(handles, listed.path, listed.identity)
+
+    def _entry(self, measured: Measured, now: float) -> Entry:
+        announced = measured.announced
+        # Of data that are not there any more, what was known of them.
+        known = None if measured.mtime_ns else self._book.intent(announced.name) or self._book.last(announced.name)
+        return Entry(
+            name=announced.name,
+            size=announced.control.size,
+            checksum=str(announced.control.checksum),
+            at=now,
+            peer=announced.peer,
+            receipt=announced.control.receipt,
+            mtime_ns=known.mtime_ns if known is not None else measured.mtime_ns,
+        )
+
+
+def read_receipt(handles: DirectoryHandles, path: bytes) -> None:
+    """Given a path, make sure that a receipt lies there. Raise PeerFileError if it is something else, OSError."""
+    content, _ = read_small(handles, path, lists.MOST_BYTES)
+    if path.startswith(b"." + lists.ITEM):
+        lists.parse_receipt(content)
+    else:
+        messages.parse_receipt(content)
+
+
+def _remove_receipt(handles: DirectoryHandles, directory: bytes, receipt: bytes) -> None:
+    # Lists lie at the top, whatever directory the file is in.
+    path = receipt if receipt.startswith(b"." + lists.ITEM) else _beside(directory, receipt)
+    try:
+        read_receipt(handles, path)
+        tidy.remove(handles, path)
+    except (PeerFileError, OSError):
+        # Gone, as it should be, or something else has its name.
+        return
+
+
+def _beside(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
+
+
+def _answer(announced: Announced, well: bool, wrong: Measured | None) -> Answer:
+    """Given an entry of a list, whether it was delivered, and what is wrong with it, return what its sender is told."""
+    if well:
+        checksum = str(announced.control.checksum)
+        return Answer(name=announced.name, status=Status.OK, size=announced.control.size, checksum=checksum)
+    status, size = (wrong.status, wrong.size) if wrong is not None else (Status.IO_ERROR, -1)
+    return Answer(name=announced.name, status=status, size=size, checksum="")

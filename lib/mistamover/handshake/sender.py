@@ -1,0 +1,341 @@
+"""The sender's side: a transport that counts a delivery only when the agent at the target has given a receipt for it.
+
+Wraps the transport that carries the data.  When a batch is at the target, whole and flushed, one control file for each
+of its files is put beside them, all in one go; then one look after the other is taken for the receipts, until all are
+there or it has taken too long; then all thank-you files are put.  A receipt counts if it says success and names the
+same file, size and checksum; whatever else it says, the file is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mistamover.config.settings import HandshakeSettings
+from mistamover.errors import LinkError, PeerFileError, TargetError
+from mistamover.files import digests
+from mistamover.files.names import display
+from mistamover.handshake import lists, messages
+from mistamover.handshake.lists import Answer, ControlList
+from mistamover.handshake.messages import Checksum, Control, Status
+from mistamover.handshake.receipts import Book, Entry
+from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
+from mistamover.transport.base import Capabilities, Guard, MessagingTransport
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between the first looks for receipts; grows up to the interval that is set.
+_FIRST_LOOK = 0.01
+
+#: So many times the interval, and so many seconds at least, may pass without a new receipt, when others of the batch
+#: have come, before what is left of it is given up for this time: one file must not keep thousands.
+_SILENCE, _LEAST_SILENCE = 3, 10.0
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errand:
+    """One unit that waits for its receipt."""
+
+    confirmed: Confirmed
+    directory: bytes
+    item: bytes
+    size: int
+    checksum: Checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """One control file, of one unit or of many."""
+
+    path: bytes
+    content: bytes
+    receipt: bytes
+    """The path of the receipt; this and the control file's are relative to the target directory."""
+    errands: dict[bytes, _Errand]
+    """By name."""
+    is_list: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Round:
+    """What has come of a batch so far."""
+
+    waiting: dict[bytes, _Message] = field(default_factory=dict)
+    """By the path of the receipt."""
+    verdicts: list[Verdict] = field(default_factory=list)
+    thanks: dict[bytes, bytes] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Receipted:
+    """See the module, and `transport.base.Transport`."""
+
+    def __init__(
+        self,
+        inner: MessagingTransport,
+        *,
+        source: bytes,
+        peer: str,
+        settings: HandshakeSettings,
+        algorithm: str,
+        book: Book,
+    ) -> None:
+        """Given the transport of the data, the stream's directory, the name of the target, how the handshake goes, the
+        hash that the transport confirms with, and where receipts are kept, do nothing yet.
+        """
+        self._inner = inner
+        self._source = source
+        self._peer = peer
+        self._settings = settings
+        self._algorithm = algorithm
+        self._book = book
+        self._lists = settings.algorithm != messages.PLAIN
+        """Whether the other agent is known to understand lists."""
+
+    def open(self) -> Capabilities:
+        """See `Transport.open`."""
+        inner = self._inner.open()
+        return Capabilities(
+            description=f"{inner.description}, with receipts ({self._settings.algorithm})",
+            trees=inner.trees,
+            removal=inner.removal,
+        )
+
+    def suspended(self) -> bool:
+        """See `Transport.suspended`."""
+        return self._inner.suspended()
+
+    def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """See `Transport.deliver`; confirmed is what has a receipt."""
+        going = _Round()
+        sent: list[Confirmed] = []
+        for verdict in self._inner.deliver(self._sendable(batch, going), guard) if batch.units else []:
+            if isinstance(verdict, Failed) or verdict.unit.kind is Kind.DIRECTORY:
+                going.verdicts.append(verdict)
+            else:
+                sent.append(verdict)
+        # All of it has been read: no writer has to wait for the other agent.
+        guard.read_enough()
+        errands = [errand for each in sent if (errand := self._errand(each, guard, going)) is not None]
+        if errands:
+            self._announce(errands, time.time(), going)
+        try:
+            self._inner.put({each.path: each.content for each in going.waiting.values()})
+            self._await_receipts(going, guard)
+        except (LinkError, TargetError) as error:
+            # What has its receipt keeps it; the rest is sent again.
+            fault = FaultClass.LINK if isinstance(error, LinkError) else FaultClass.TARGET
+            self._leave(going, fault, str(error))
+        self._book.add(going.entries)
+        self._thank(going.thanks)
+        return going.verdicts
+
+    def remove(self, names: Sequence[bytes]) -> list[bytes]:
+        """See `Transport.remove`."""
+        return self._inner.remove(names)
+
+    def probe(self) -> None:
+        """See `Transport.probe`."""
+        self._inner.probe()
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
+        self._inner.abort()
+
+    def close(self, *, finished: bool) -> None:
+        """See `Transport.close`."""
+        self._inner.close(finished=finished)
+        self._book.close()
+
+    # -- the steps of a round -----------------------------------------------------------------
+
+    def _sendable(self, batch: Batch, going: _Round) -> Batch:
+        """Leave out what no control file could speak of."""
+        good = []
+        settings = self._settings
+        for unit in batch.units:
+            item = unit.name.rpartition(b"/")[2]
+            if messages.can_be_named(item, settings.control_suffix, settings.receipt_suffix):
+                good.append(unit)
+            else:
+                reason = "its name is too long for a control file, or holds a newline: the other agent cannot be told"
+                going.verdicts.append(Failed(unit=unit, fault=FaultClass.REFUSED, reason=reason))
+        return (
+            batch if len(good) == len(batch.units) else Batch(number=batch.number, units=tuple(good), size=batch.size)
+        )
+
+    def _errand(self, confirmed: Confirmed, guard: Guard, going: _Round) -> _Errand | None:
+        """Measure what has been sent; None if it cannot be read again."""
+        directory, _, item = confirmed.unit.name.rpartition(b"/")
+        try:
+            checksum, size = self._checksum(confirmed, guard)
+        except OSError as error:
+            reason = f"cannot be read again: {error.strerror}"
+            going.verdicts.append(_failed(confirmed.unit, FaultClass.CHANGED, reason))
+            return None
+        return _Errand(confirmed=confirmed, directory=directory, item=item, size=size, checksum=checksum)
+
+    def _announce(self, errands: Sequence[_Errand], now: float, going: _Round) -> None:
+        """Make the control files of what has been sent: one for all where the other agent understands that."""
+        made = [self._list(errands, now)] if self._lists else [self._single(errand, now) for errand in errands]
+        going.waiting = {message.receipt: message for message in made}
+
+    def _single(self, errand: _Errand, now: float) -> _Message:
+        settings = self._settings
+        receipt = messages.stamped_name(errand.item, now, settings.receipt_suffix)
+        control = Control(item=errand.item, size=errand.size, checksum=errand.checksum, receipt=receipt)
+        return _Message(
+            path=_join(errand.directory, messages.control_name(errand.item, settings.control_suffix)),
+            content=messages.compose_control(control),
+            receipt=_join(errand.directory, receipt),
+            errands={errand.confirmed.unit.name: errand},
+            is_list=False,
+        )
+
+    def _list(self, errands: Sequence[_Errand], now: float) -> _Message:
+        item = lists.ITEM + os.urandom(8).hex().encode()
+        receipt = messages.stamped_name(item, now, self._settings.receipt_suffix)
+        entries = tuple(
+            lists.Entry(name=each.confirmed.unit.name, size=each.size, checksum=each.checksum) for each in errands
+        )
+        return _Message(
+            path=messages.control_name(item, self._settings.control_suffix),
+            content=lists.compose_control(ControlList(receipt=receipt, entries=entries)),
+            receipt=receipt,
+            errands={errand.confirmed.unit.name: errand for errand in errands},
+            is_list=True,
+        )
+
+    def _checksum(self, confirmed: Confirmed, guard: Guard) -> tuple[Checksum, int]:
+        """Return the checksum of what was confirmed, in the algorithm that the other agent is told. Raise OSError."""
+        unit, algorithm = confirmed.unit, self._settings.algorithm
+        if unit.kind is Kind.TREE:
+            digest, size = digests.of_tree(self._source, unit.name, unit.manifest, algorithm)
+            return Checksum(algorithm=algorithm, digest=digest, tree=True), size
+        if (confirmed.algorithm or self._algorithm) == algorithm and algorithm != "xxh128":
+            return Checksum(algorithm=algorithm, digest=confirmed.digest), unit.identity.size
+        held = guard.handle(unit.name)
+        handle = os.open(self._source + b"/" + unit.name, _OPEN) if held is None else held
+        try:
+            digest, size = digests.of_file(handle, algorithm)
+        finally:
+            if held is None:
+                os.close(handle)
+        return Checksum(algorithm=algorithm, digest=digest), size
+
+    def _thank(self, thanks: dict[bytes, bytes]) -> None:
+        try:
+            self._inner.put(thanks)
+        except (LinkError, TargetError) as error:
+            # The other agent removes receipts that nobody thanked for when they are old.
+            logger.warning("%s: %d thank-you files could not be put: %s", self._peer, len(thanks), error)
+
+    def _await_receipts(self, going: _Round, guard: Guard) -> None:
+        """Look for receipts until all are there, the stream wants an end, or it has taken too long."""
+        poll = select.poll()
+        poll.register(guard.fileno(), select.POLLIN)
+        pause, last_news = _FIRST_LOOK, time.monotonic()
+        limit = last_news + self._settings.longest_wait
+        some = False
+        while going.waiting:
+            found = self._inner.fetch(list(going.waiting), lists.MOST_BYTES)
+            for path, content in found.items():
+                self._take(going, path, content)
+            now = time.monotonic()
+            if found:
+                some, last_news, pause = True, now, _FIRST_LOOK
+            deadline = guard.deadline()
+            if deadline is not None and now >= deadline:
+                self._leave(going, FaultClass.ABANDONED, "the attempt was ended because something else came first")
+            elif some and now - last_news > max(_LEAST_SILENCE, _SILENCE * self._settings.interval):
+                self._leave(
+                    going, FaultClass.REFUSED, "the other agent gave a receipt for others, but not for this one"
+                )
+            elif now >= limit:
+                words = f"no receipt in {self._settings.longest_wait:g} s: is there an arrival monitor in {self._peer}?"
+                self._leave(going, FaultClass.TARGET, words)
+            elif going.waiting:
+                patience = min(pause, limit - now, deadline - now if deadline is not None else pause)
+                poll.poll(1000 * max(0.0, patience))
+                pause = min(2 * pause, max(self._settings.interval, _FIRST_LOOK))
+
+    def _take(self, going: _Round, path: bytes, content: bytes) -> None:
+        """Take a receipt in: judge what it says of each unit, and thank for it."""
+        message = going.waiting.pop(path)
+        try:
+            thanks, answers = self._read(message, content)
+        except PeerFileError as error:
+            names = ", ".join(display(name) for name in list(message.errands)[:3])
+            logger.warning("the receipt for %s is refused: %s", names, error)
+            words = f"its receipt is refused: {error}"
+            going.verdicts += [_failed(e.confirmed.unit, FaultClass.REFUSED, words) for e in message.errands.values()]
+            return
+        going.thanks[thanks] = messages.compose_thanks(path.rpartition(b"/")[2])
+        for name, errand in message.errands.items():
+            self._judge(going, errand, answers.get(name), path)
+
+    def _read(self, message: _Message, content: bytes) -> tuple[bytes, dict[bytes, Answer]]:
+        """Return the path of the thank-you file, and the answers by the names of units. Raise PeerFileError."""
+        if message.is_list:
+            listed = lists.parse_receipt(content)
+            return listed.thanks, {answer.name: answer for answer in listed.answers}
+        receipt = messages.parse_receipt(content)
+        self._lists = self._lists or receipt.lists
+        ((name, errand),) = message.errands.items()
+        if receipt.item != errand.item:
+            raise PeerFileError(f"it speaks of {display(receipt.item)}")
+        answer = Answer(name=name, status=receipt.status, size=receipt.size, checksum=receipt.checksum)
+        return _join(errand.directory, receipt.thanks), {name: answer}
+
+    def _judge(self, going: _Round, errand: _Errand, answer: Answer | None, path: bytes) -> None:
+        unit = errand.confirmed.unit
+        refusal = _why_not(errand, answer)
+        if refusal is not None:
+            bad = answer is not None and answer.status is Status.IO_ERROR
+            fault = FaultClass.TARGET if bad else FaultClass.REFUSED
+            going.verdicts.append(_failed(unit, fault, f"the other agent says: {refusal}"))
+            return
+        going.verdicts.append(errand.confirmed)
+        going.entries.append(
+            Entry(
+                name=unit.name,
+                size=errand.size,
+                checksum=str(errand.checksum),
+                at=time.time(),
+                peer=self._peer,
+                receipt=path.rpartition(b"/")[2],
+                mtime_ns=unit.identity.mtime_ns,
+            )
+        )
+
+    def _leave(self, going: _Round, fault: FaultClass, reason: str) -> None:
+        for message in going.waiting.values():
+            going.verdicts += [_failed(errand.confirmed.unit, fault, reason) for errand in message.errands.values()]
+        going.waiting.clear()
+
+
+def _why_not(errand: _Errand, answer: Answer | None) -> str | None:
+    """Given what was said and what was answered, return why that is no success; None if it is."""
+    if answer is None:
+        return "nothing of this file"
+    if answer.status is not Status.OK:
+        return answer.status.words
+    if answer.size != errand.size:
+        return f"it has {answer.size} bytes there, {errand.size} here"
+    if answer.checksum.lower() != str(errand.checksum):
+        return f"its checksum there is {display(answer.checksum[:150].encode())}, not {errand.checksum}"
+    return None
+
+
+def _failed(unit: Unit, fault: FaultClass, reason: str) -> Failed:
+    return Failed(unit=unit, fault=fault, reason=reason)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name

@@ -1,0 +1,83 @@
+"""Small files of our own making, to a target and back by rsync: one run for as many as there are.
+
+They lie in a private directory here for the length of a run.  What comes back is a stranger's: it is read without
+following a link, and never beyond its longest size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mistamover.errors import LinkError, TargetError
+from mistamover.files.identity import DirectoryHandles
+from mistamover.transport.rsync_output import parse_errors
+from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.rsync_verdicts import PARTIAL
+from mistamover.transport.rsyncs import Rsyncs
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class SmallFiles:
+    """See `transport.base.Messenger`."""
+
+    def __init__(self, rsyncs: Rsyncs, run_dir: Path) -> None:
+        """Given what starts rsync, and a private directory, do nothing yet."""
+        self._rsyncs = rsyncs
+        self._run_dir = run_dir
+
+    def put(self, files: Mapping[bytes, bytes]) -> None:
+        """See `Messenger.put`."""
+        if not files:
+            return
+        with self._staging() as staging:
+            for directory in sorted({name.rpartition(b"/")[0] for name in files}):
+                os.makedirs(os.path.join(staging, directory), mode=0o700, exist_ok=True)
+            for name, content in files.items():
+                handle = os.open(
+                    os.path.join(staging, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                )
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+            run = self._rsyncs.start_put(Path(os.fsdecode(staging)))
+            run.send(files, None)
+        if run.status != 0:
+            raise _error(run)
+
+    def fetch(self, names: Sequence[bytes], longest: int) -> dict[bytes, bytes]:
+        """See `Messenger.fetch`."""
+        if not names:
+            return {}
+        with self._staging() as staging:
+            run = self._rsyncs.start_fetch(Path(os.fsdecode(staging)), longest)
+            run.send(names, None)
+            if run.status != 0 and run.status not in PARTIAL:
+                raise _error(run)
+            with DirectoryHandles(staging) as handles:
+                found = ((name, _read(handles, name, longest)) for name in names if name in run.lines)
+                return {name: content for name, content in found if content is not None}
+
+    def _staging(self) -> tempfile.TemporaryDirectory[bytes]:
+        return tempfile.TemporaryDirectory(prefix=b"messages-", dir=os.fsencode(self._run_dir))
+
+
+def _read(handles: DirectoryHandles, name: bytes, longest: int) -> bytes | None:
+    above, _, last = name.rpartition(b"/")
+    try:
+        handle = os.open(last, _READ, dir_fd=handles.get(above))
+    except OSError:
+        # A link, a directory, or not there: it is not what was asked for.
+        return None
+    with os.fdopen(handle, "rb") as stream:
+        content = stream.read(longest + 1)
+    return content if len(content) <= longest else None
+
+
+def _error(run: RsyncRun) -> LinkError | TargetError:
+    words = parse_errors(run.stderr).summary() or f"rsync ended with status {run.status}"
+    if run.status in PARTIAL:
+        return TargetError(words)
+    return LinkError(words)

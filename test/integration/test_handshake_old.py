@@ -1,0 +1,223 @@
+"""Agents of 2016 at the other end: nothing is lost to their defects, and nothing is touched by what they write."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import laws
+from agents import agent_of
+from integration.test_handshake import Pair
+from mistamover.testing.sshd import PrivateSshd
+from old_peers import CTRL, OldMonitor, OldSender
+from support import wait_until
+
+
+@contextlib.contextmanager
+def polling(monitor: OldMonitor, every: float = 0.5) -> Iterator[None]:
+    """Let an old monitor look again and again."""
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def loop() -> None:
+        while not stop.wait(every):
+            try:
+                monitor.poll()
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not failed, failed
+
+
+@pytest.fixture
+def pair(sshd: PrivateSshd, scratch: Path) -> Pair:
+    return Pair(scratch, sshd, retry_count=10)
+
+
+def test_our_sender_and_an_old_monitor(pair: Pair) -> None:
+    monitor = OldMonitor(pair.incoming, pair.data)
+    files = {f"f{number}": os.urandom(1000 * number) for number in range(20)}
+    with polling(monitor):
+        with agent_of(pair.here):
+            pair.drop(files)
+            pair.arrived(files)
+        pair.no_messages()
+    assert {status for _, status in monitor.answered} == {0}
+
+
+@pytest.mark.parametrize("status", [1, 2, 3, 4])
+def test_a_negative_receipt_is_no_success(pair: Pair, status: int) -> None:
+    """The original takes any receipt for a success and removes its source."""
+    bad = [True]
+
+    def spoil(content: bytes) -> bytes:
+        if bad:
+            bad.clear()
+            lines = content.split(b"\n")
+            (pair.data / "f").unlink()  # an old monitor has thrown it away
+            return b"\n".join([*lines[:2], str(status).encode(), *lines[3:]])
+        return content
+
+    with polling(OldMonitor(pair.incoming, pair.data, spoil=spoil)):
+        with agent_of(pair.here):
+            pair.drop({"f": b"content"})
+            pair.arrived({"f": b"content"}, timeout=30)
+        pair.no_messages()
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[:30],
+        lambda content: b"",
+        lambda content: content.replace(b"_start_", b"_begin_"),
+        lambda content: content.replace(b"\nf\n", b"\ng\n"),
+        lambda content: content.replace(hashlib.md5(b"content").hexdigest().encode(), b"0" * 32),
+        lambda content: content.replace(b"\n7\n", b"\n8\n"),
+        lambda content: content.replace(b".f.", b"../f."),
+        lambda content: content + b"x" * 100_000,
+    ],
+)
+def test_a_receipt_that_says_something_else_is_no_success(pair: Pair, spoil: Callable[[bytes], bytes]) -> None:
+    answers = []
+
+    def once(content: bytes) -> bytes:
+        answers.append(content)
+        if len(answers) == 1:
+            (pair.data / "f").unlink()
+            return spoil(content)
+        return content
+
+    with polling(OldMonitor(pair.incoming, pair.data, spoil=once)), agent_of(pair.here):
+        pair.drop({"f": b"content"})
+        # A receipt that is too long is not even fetched: then it is the wait for it that ends.
+        wait_until(lambda: bool(answers), 10, "it is answered")
+        if len(spoil(answers[0])) > 50_000:
+            return
+        pair.arrived({"f": b"content"}, timeout=30)
+
+
+def test_an_old_sender_and_our_monitor(pair: Pair, sshd: PrivateSshd, scratch: Path) -> None:
+    source = scratch / "old"
+    source.mkdir()
+    sender = OldSender(source, pair.incoming, sshd)
+    with pair.monitor():
+        for number, size in enumerate((0, 10, 1_000_000)):
+            content = os.urandom(size)
+            (source / f"f{number}").write_bytes(content)
+            assert sender.send(f"f{number}")
+            assert (pair.data / f"f{number}").read_bytes() == content
+    # It thanks for nothing: its receipts stay until they are old.
+    assert len(list(pair.incoming.iterdir())) == 3
+
+
+def test_repeated_pushes_are_answered_and_delivered_once(pair: Pair, sshd: PrivateSshd, scratch: Path) -> None:
+    source = scratch / "old"
+    source.mkdir()
+    (source / "f").write_bytes(b"content")
+    impatient = OldSender(source, pair.incoming, sshd, polls=0)
+    with pair.monitor():
+        assert not impatient.send("f")
+        wait_until(lambda: (pair.data / "f").exists(), 10, "it is delivered")
+        (pair.data / "f").unlink()  # who it was for has taken it
+        for _ in range(2):
+            assert not impatient.send("f")
+            wait_until(lambda: not (pair.incoming / f".f.{CTRL}").exists(), 10, "it is answered again")
+        assert not (pair.incoming / "f").exists()
+        assert not (pair.data / "f").exists(), "it is not delivered a second time"
+        (source / "f").write_bytes(b"changed")
+        assert OldSender(source, pair.incoming, sshd).send("f")
+        assert (pair.data / "f").read_bytes() == b"changed"
+
+
+def test_the_control_file_comes_long_before_the_data(pair: Pair) -> None:
+    content = b"x" * 1000
+    control = (
+        f"_start_stager_ctrl_data_\nf\n1000\n{hashlib.md5(content).hexdigest()}\n.f.1.00.stager-rcpt-bss\n"
+        "_end_stager_ctrl_data_\n"
+    )
+    with pair.monitor():
+        (pair.incoming / f".f.{CTRL}").write_text(control)
+        (pair.incoming / ".f.AbCdEf").write_bytes(content[:500])
+        (pair.incoming / "f").write_bytes(content[:500])
+        receipt = pair.incoming / ".f.1.00.stager-rcpt-bss"
+        assert not receipt.exists() and not (pair.data / "f").exists()
+        (pair.incoming / ".f.AbCdEf").write_bytes(content)
+        (pair.incoming / ".f.AbCdEf").rename(pair.incoming / "f")
+        wait_until(receipt.exists, 10, "the receipt is given")
+        assert (pair.data / "f").read_bytes() == content
+
+
+HOSTILE = {
+    "traversal": b"_start_stager_ctrl_data_\n../victim\n6\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "absolute": b"_start_stager_ctrl_data_\n/etc/passwd\n6\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "nul": b"_start_stager_ctrl_data_\nvic\0tim\n6\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "newline": b"_start_stager_ctrl_data_\nvic\ntim\n6\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "receipt elsewhere": b"_start_stager_ctrl_data_\nx\n6\n%s\n../victim\n_end_stager_ctrl_data_\n",
+    "receipt over data": b"_start_stager_ctrl_data_\nx\n6\n%s\nvictim\n_end_stager_ctrl_data_\n",
+    "huge size": b"_start_stager_ctrl_data_\nx\n99999999999999999999999\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "truncated": b"_start_stager_ctrl_data_\nx\n6\n",
+    "wrong magic": b"_start_stager_receipt_data_\nx\n6\n%s\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "wrong hash": b"_start_stager_ctrl_data_\nx\n6\n" + b"0" * 32 + b"\n.x.1.00.r\n_end_stager_ctrl_data_\n",
+    "huge file": b"_start_stager_ctrl_data_\n" + b"x" * 10_000_000,
+}
+
+
+def test_hostile_messages_touch_nothing(pair: Pair, scratch: Path) -> None:
+    md5 = hashlib.md5(b"victim").hexdigest().encode()
+    victims = [pair.incoming.parent / "victim", pair.incoming / "victim", pair.data / "victim"]
+    for victim in victims:
+        victim.write_bytes(b"victim")
+    (pair.incoming / "x").write_bytes(b"victim")
+    before = {path: path.stat().st_ino for path in victims}
+    for number, content in enumerate(HOSTILE.values()):
+        whole = content % md5 if b"%s" in content else content
+        (pair.incoming / f".h{number}.{CTRL}").write_bytes(whole)
+    for number, content in enumerate(
+        [
+            b"_start_stager_thankyou_\n../victim\n_end_stager_thankyou_\n",
+            b"_start_stager_thankyou_\nvictim\n_end_stager_thankyou_\n",
+            b"_start_stager_thankyou_\n.passwd\n_end_stager_thankyou_\n",
+            b"_start_stager_thankyou_\n" + b"\n" * 1_000_000,
+        ]
+    ):
+        (pair.incoming / f".t{number}.stager-thanks-bss").write_bytes(content)
+    (pair.incoming / ".passwd").symlink_to("/etc/passwd")
+    (pair.incoming / f".link.{CTRL}").symlink_to(pair.incoming.parent / "victim")
+    os.mkfifo(pair.incoming / f".fifo.{CTRL}")
+    (pair.incoming / f".directory.{CTRL}").mkdir()
+    # Data that are a link: what it points to is nobody's business.
+    (pair.incoming / "l").symlink_to(pair.incoming.parent / "victim")
+    (pair.incoming / f".l.{CTRL}").write_bytes(
+        b"_start_stager_ctrl_data_\nl\n6\n%s\n.l.1.00.stager-rcpt-bss\n_end_stager_ctrl_data_\n" % md5
+    )
+    with pair.monitor():
+        pair_log = pair.there.logs / "arrmon_one.log"
+        wait_until(lambda: "l: what is there is no regular file" in pair_log.read_text(), 10, "the link is refused")
+        # A good one goes through beside all that.
+        (pair.incoming / "good").write_bytes(b"victim")
+        (pair.incoming / f".good.{CTRL}").write_bytes(
+            b"_start_stager_ctrl_data_\ngood\n6\n%s\n.good.1.00.stager-rcpt-bss\n_end_stager_ctrl_data_\n" % md5
+        )
+        wait_until(lambda: (pair.data / "good").exists(), 10, "a good one is delivered")
+        wait_until(lambda: pair_log.read_text().count("refused and removed") >= 10, 25, "they are refused")
+        assert pair.monitor_pid() is not None
+    assert {path: path.stat().st_ino for path in victims} == before
+    assert all(path.read_bytes() == b"victim" for path in victims)
+    assert sorted(os.listdir(pair.data)) == ["good", "victim"]
+    assert "Traceback" not in laws.logs(pair.there)
