@@ -10,7 +10,7 @@ from types import FrameType
 
 from setproctitle import setproctitle
 
-from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
+from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode, TransferUnit
 from mistamover.files import leases
 from mistamover.links.login import Login
 from mistamover.report import logs
@@ -20,6 +20,7 @@ from mistamover.stream.ledger import Ledger
 from mistamover.stream.pipeline import Pipeline
 from mistamover.transport.base import Transport
 from mistamover.transport.rsync_ssh import RsyncSsh
+from mistamover.transport.zipping import Zipping
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,23 @@ def _serve(settings: StreamSettings, *, one_off: bool) -> int:
 
 def make_transport(settings: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream and one of its targets, return the transport that its protocol names."""
-    return RsyncSsh(
-        source=os.fsencode(settings.directory),
+    source = os.fsencode(settings.directory)
+    plain = RsyncSsh(
+        source=source,
         target=target,
         state_dir=settings.state_dir / "run",
         links_dir=settings.links_dir,
         owner=f"{settings.name}.{owner}",
         keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
+    )
+    if settings.unit is not TransferUnit.DIRECTORY:
+        return plain
+    return Zipping(
+        plain,
+        source=source,
+        place=settings.state_dir / "zips",
+        always=settings.zips,
+        mirror=settings.mode is TransferMode.MIRROR,
     )
 
 

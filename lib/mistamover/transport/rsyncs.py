@@ -79,9 +79,18 @@ class Rsyncs:
         argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
         return self._start(argv, f"{self._ssh.directory}/{staging}")
 
-    def compare(self) -> RsyncRun:
-        """Start one that sends nothing, and only compares the content of files at both ends."""
-        return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory)
+    def start_zip(self, source: bytes, staging: str) -> RsyncRun:
+        """Given the directory that holds a zip, and where it is built at the target, start one for it; what an attempt
+        that broke off has left there is gone on with.
+        """
+        argv = self._arguments("--ignore-times", "--inplace", "--info=progress2", "--outbuf=N")
+        return self._start(argv, f"{self._ssh.directory}/{staging}", source=source)
+
+    def compare(self, source: bytes | None = None) -> RsyncRun:
+        """Start one that sends nothing, and only compares the content of files at both ends: here those of the stream,
+        or those of the given directory.
+        """
+        return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory, source=source)
 
     def abort(self) -> None:
         """Kill all that run, from any thread."""
@@ -112,11 +121,12 @@ class Rsyncs:
         shell: contextlib.AbstractContextManager[str] | None = None,
         *,
         background: bool = False,
+        source: bytes | None = None,
     ) -> RsyncRun:
-        source = os.fsdecode(self._source.rstrip(b"/") + b"/")
+        here = os.fsdecode((source or self._source).rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
         stack = contextlib.ExitStack()
-        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", source, f"{host}:{destination}/"]
+        words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", here, f"{host}:{destination}/"]
         run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
         self._runs.add(run)
         stack.callback(self._runs.discard, run)

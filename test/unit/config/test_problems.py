@@ -38,7 +38,6 @@ from unit.config.sites import STREAM, Site
         ("target_host = -x\n", 5, "outgoing", "target_host", "not a host", ""),
         ("target_uses_arrival_monitor = True\n", 5, "outgoing", "target_uses_arrival_monitor", "handshake", "False"),
         ("[incoming]\nrequire_arrival_monitor = on\n", 6, "incoming", "require_arrival_monitor", "handshake", "False"),
-        ("always_zip = True\n", 5, "outgoing", "always_zip", "zipping", "set it to False"),
         ("transfer_mode = mirror\n", 5, "outgoing", "transfer_mode", "files would be removed", "= mirror"),
         ("target_dir = $(global:tpo)/x\n", 5, "outgoing", "target_dir", "$(global:tpo)", 'did you mean "global:top"?'),
         ("target_dir = $(outgoing:target_dir)\n", 5, "outgoing", "target_dir", "circle", "without a reference"),
