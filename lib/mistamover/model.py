@@ -64,6 +64,7 @@ class FaultClass(enum.Enum):
     VANISHED = "vanished"  # the source is gone: its owner took it back
     REFUSED = "refused"  # a healthy target refuses this one name: counts an attempt
     TARGET = "target"  # the target is full, read-only or gone: the circuit opens
+    HERE = "here"  # this host lacks what sending needs, such as room for a zip: waits, no attempt counted
     LINK = "link"  # the target cannot be reached: the circuit opens
     ABANDONED = "abandoned"  # we ended the attempt ourselves: look again at once
     BUG = "bug"  # something that our own contract excludes: the circuit opens
@@ -106,6 +107,8 @@ class Unit:
     attempts: int = 0
     manifest: tuple[TreeEntry, ...] = ()
     """Directory units only: everything below the directory, in no special order."""
+    replaces: Identity | None = None
+    """Zipped units of a mirror only: the zip that was delivered last, which the new one may replace."""
 
     def key(self) -> str:
         """Return a short stable key of what this is: the name, and for a directory unit the names in it."""
@@ -132,7 +135,7 @@ class Confirmed:
     algorithm: str = ""
     """The hash that the digest is of; empty for the one that the target's settings name."""
     parts: Sequence[Confirmed] = ()
-    """Directory units only: everything below, with its hash."""
+    """Directory units only: everything below, with its hash; of a zipped one the zip, and what is in it without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -298,3 +299,22 @@ def test_a_chain_of_three_one_of_them_killed_and_started_again(sshd: PrivateSshd
         last.kill()
         end_all(end)
         end_all(pair.there)
+
+
+def test_a_directory_that_travels_as_a_zip_has_a_receipt(sshd: PrivateSshd, scratch: Path) -> None:
+    pair = Pair(scratch, sshd)
+    pair.one = pair.here.add(
+        "one",
+        data_stream={**QUICK, "transfer_unit": "directory"},
+        outgoing={"target_uses_arrival_monitor": True, "target_dir": pair.incoming, "always_zip": True},
+    )
+    with pair.monitor():
+        with agent_of(pair.here):
+            laws.put(scratch / "prepared/unit/sub/f", b"content")
+            (scratch / "prepared/unit").rename(pair.one.source / "unit")
+            wait_until(lambda: (pair.data / "unit.zip").exists(), 20, "it has come")
+            wait_until(lambda: not (pair.one.source / "unit").exists(), 20, "it has gone")
+        pair.no_messages()
+    with zipfile.ZipFile(pair.data / "unit.zip") as archive:
+        assert archive.read("unit/sub/f") == b"content"
+    assert pair.books() == ([b"unit.zip"], [b"unit.zip"])

@@ -27,6 +27,7 @@ from mistamover.stream.examine import examine, facts_of
 from mistamover.stream.ledger import Delivery, Ledger, Trouble
 from mistamover.stream.quarantine import SUFFIX
 from mistamover.stream.roll import Candidate
+from mistamover.stream.zips import beside_zips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,8 @@ def _decided(found: Answer, status: os.stat_result, ledger: Ledger | None) -> An
         facts = replace(facts, quarantined=trouble.reason)
     if ledger is not None and stream.mode is TransferMode.MIRROR and stream.targets:
         facts = replace(facts, delivered=ledger.mirrored(place.unit, stream.targets[0].name))
+    if rules.zips:
+        facts = beside_zips(facts, os.fsencode(stream.directory), rules, ledger)
     plain = _plain_decision(facts, stream, rules, found.now)
     decision = _held(plain, holds)
     return replace(

@@ -30,19 +30,23 @@ from mistamover.config.values import Values
 
 _STREAM, _IN, _OUT, _SSH = "data_stream", "incoming", "outgoing", "rsync_ssh"
 _WORKING_PROTOCOLS = ("rsync_ssh", "none")
+_WITHOUT_DIRECTORIES = ("ftp", "gridftp_myproxy", "gridftp_certificate")
 
 
 def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
     """Given a stream's name and values and the service's state directory, return the stream's settings."""
     _check_planned(values)
     directory = _directory(values)
+    unit = TransferUnit(values.text(_STREAM, "transfer_unit"))
     return StreamSettings(
         name=name,
         file=values.file,
         status=StreamStatus(values.text(_STREAM, "status")),
         directory=directory,
         mode=_mode(values),
-        unit=TransferUnit(values.text(_STREAM, "transfer_unit")),
+        unit=unit,
+        zips=_zips(values, unit),
+        dir_size_limit=int(values.amount(_OUT, "dir_size_limit") * 2**20),
         targets=_targets(values),
         priority=_priority(values),
         stop_file=values.text(_IN, "stop_file") or "",
@@ -109,6 +113,15 @@ def _mode(values: Values) -> TransferMode:
         )
         values.problem(_OUT, "transfer_mode", message, "set [rsync_ssh] transfer_mode = mirror to keep the files")
     return mode
+
+
+def _zips(values: Values, unit: TransferUnit) -> bool:
+    wanted = values.flag(_OUT, "always_zip")
+    if wanted and unit is TransferUnit.FILE:
+        message = "has no effect: only directory units are zipped, and [data_stream] transfer_unit is file"
+        values.warn(_OUT, "always_zip", message, "set transfer_unit = directory")
+    must = values.text(_OUT, "transfer_protocol") in _WITHOUT_DIRECTORIES
+    return (wanted or must) and unit is TransferUnit.DIRECTORY
 
 
 def _priority(values: Values) -> int:

@@ -145,6 +145,10 @@ class StreamSettings:
     directory: Path
     mode: TransferMode
     unit: TransferUnit
+    zips: bool
+    """Directory units travel as zips: by `always_zip`, or because the protocol cannot carry directories."""
+    dir_size_limit: int
+    """Bytes of content that a directory unit may have to be zipped; 0 is no limit."""
     targets: tuple[TargetSettings, ...]
     """Empty for `transfer_protocol = none`."""
     priority: int

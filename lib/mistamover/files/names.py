@@ -8,9 +8,19 @@ a terminal or a log.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 MARK = b".mistamover"
 """First part of every name that we create beside other people's data."""
+
+ZIP = b".zip"
+"""What is put behind a directory unit's name to make that of its zip."""
+
+LONGEST_NAME = 255
+"""Bytes that filesystems take for one name."""
+
+#: Numbers that are tried for a zip whose name is taken.
+_MOST_NUMBERS = 1_000
 
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 _RSYNC_TEMPORARY = re.compile(rb"\A\..+\.[A-Za-z0-9]{6}\Z", re.DOTALL)
@@ -47,6 +57,14 @@ def parent(name: bytes) -> bytes:
 def base(name: bytes) -> bytes:
     """Given a relative name, return its last part."""
     return name.rpartition(b"/")[2]
+
+
+def zip_names(directory: bytes, *, numbered: bool) -> Iterator[bytes]:
+    """Given a directory unit's name, yield `NAME.zip` and, if `numbered`, `NAME.1.zip` and so on, if they fit."""
+    for number in range(_MOST_NUMBERS if numbered else 1):
+        name = directory + (b".%d" % number if number else b"") + ZIP
+        if len(name) <= LONGEST_NAME:
+            yield name
 
 
 def is_ours(name: bytes) -> bool:

@@ -24,7 +24,7 @@ from mistamover.handshake.lists import Answer, ControlList
 from mistamover.handshake.messages import Checksum, Control, Status
 from mistamover.handshake.receipts import Book, Entry
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
-from mistamover.transport.base import Capabilities, Guard, MessagingTransport
+from mistamover.transport.base import Capabilities, Guard, MessagingTransport, Zip
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,25 @@ class Receipted:
         # All of it has been read: no writer has to wait for the other agent.
         guard.read_enough()
         errands = [errand for each in sent if (errand := self._errand(each, guard, going)) is not None]
+        return self._exchange(errands, going, guard)
+
+    def deliver_zip(self, made: Zip, guard: Guard) -> Verdict:
+        """See `Transport.deliver_zip`; confirmed is what has a receipt."""
+        verdict = self._inner.deliver_zip(made, guard)
+        if isinstance(verdict, Failed):
+            return verdict
+        handle = os.open(made.path, _OPEN)
+        try:
+            digest, size = digests.of_file(handle, self._settings.algorithm)
+        finally:
+            os.close(handle)
+        checksum = Checksum(algorithm=self._settings.algorithm, digest=digest)
+        errand = _Errand(confirmed=verdict, directory=b"", item=verdict.unit.name, size=size, checksum=checksum)
+        (judged,) = self._exchange([errand], _Round(), guard)
+        return judged
+
+    def _exchange(self, errands: Sequence[_Errand], going: _Round, guard: Guard) -> list[Verdict]:
+        """Announce what has been sent, await the receipts, and thank for them; return all verdicts."""
         if errands:
             self._announce(errands, time.time(), going)
         try:

@@ -17,6 +17,7 @@ from mistamover.stream.decide import counts_as_attempt
 from mistamover.stream.guard import LeaseGuard
 from mistamover.stream.lane import Outcome
 from mistamover.stream.ledger import Trouble
+from mistamover.stream.records import with_parts
 from mistamover.stream.rescue import Rescue
 from mistamover.stream.roll import AT_ONCE, Candidate
 
@@ -29,6 +30,9 @@ _LONGEST_RETRY = 60.0
 #: Seconds before a file that changed under way is looked at again; grows with each change, up to the longest.
 _CHURN = 0.05
 _LONGEST_CHURN = 5.0
+
+#: Seconds before a unit that this host could not send, for want of room for instance, is tried again.
+_HELD_UP = 10.0
 
 
 class Conclusion:
@@ -165,11 +169,11 @@ class Conclusion:
                 books.withdraw(candidate)
                 continue
             plan(candidate, failure, books.settings.retry_count, now)
-            if counts_as_attempt(failure.fault):
+            if candidate.held_up or counts_as_attempt(failure.fault):
                 notes.append(_note(candidate, failure, target))
-                words = (display(candidate.name), candidate.attempts, failure.reason)
-                logger.warning("%s: attempt %d failed: %s", *words)
-                books.error(f"{words[0]}: {failure.reason}")
+                what = "it waits" if candidate.held_up else f"attempt {candidate.attempts} failed"
+                logger.warning("%s: %s: %s", display(candidate.name), what, failure.reason)
+                books.error(f"{display(candidate.name)}: {failure.reason}")
             books.roll.look(candidate, max(candidate.retry_at, AT_ONCE))
         if notes:
             books.note_troubles(notes)
@@ -182,6 +186,7 @@ def plan(candidate: Candidate, failure: Failed, retry_count: int, now: float) ->
     """
     candidate.failure = failure.reason
     candidate.retry_at = AT_ONCE
+    candidate.held_up = failure.fault is FaultClass.HERE
     if failure.fault is FaultClass.CHANGED:
         candidate.churn += 1
         candidate.observed = now
@@ -193,6 +198,8 @@ def plan(candidate: Candidate, failure: Failed, retry_count: int, now: float) ->
     elif failure.fault is FaultClass.TARGET:
         # Another file may fit where this one did not.
         candidate.retry_at = now + _FIRST_RETRY
+    elif failure.fault is FaultClass.HERE:
+        candidate.retry_at = now + _HELD_UP
 
 
 def _kept(done: Sequence[handover.HandedOver]) -> dict[bytes, str]:
@@ -200,8 +207,8 @@ def _kept(done: Sequence[handover.HandedOver]) -> dict[bytes, str]:
 
 
 def _size(item: Confirmed) -> int:
-    own = item.unit.identity.size if item.unit.kind is Kind.FILE else 0
-    return own + sum(part.unit.identity.size for part in item.parts if part.unit.kind is Kind.FILE)
+    """The bytes of all that has a hash of its own: what travelled inside a zip has none."""
+    return sum(part.unit.identity.size for _, part in with_parts(item) if part.unit.kind is Kind.FILE and part.digest)
 
 
 def _stuck_note(unit: Unit, reason: str, target: str, now: float) -> Trouble:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mistamover.config.settings import DotFiles, LinkPolicy, StreamSettings, TransferMode, TransferUnit
-from mistamover.files.names import base, is_ours, looks_like_rsync_temporary
+from mistamover.files.names import LONGEST_NAME, ZIP, base, display, is_ours, looks_like_rsync_temporary, zip_names
 from mistamover.model import Action, Decision, FaultClass, Identity, Kind, Reason, Writers
 
 #: Seconds between two looks at a file that a process holds open.  Its close is an event, but the kernel sends that a
@@ -28,6 +28,9 @@ _EMPTY_QUIET = 0.5
 #: Seconds that a file with several names must have had them: names that are made one after the other travel together,
 #: and are names of one file at the target as well.
 _LINKED_QUIET = 0.5
+
+#: Seconds between two looks at a unit that waits for another one, which would have its name at the target.
+_BESIDE_RECHECK = 5.0
 
 _NOUNS = {Kind.LINK: "a symbolic link", Kind.DIRECTORY: "a directory", Kind.TREE: "a directory unit"}
 
@@ -53,6 +56,10 @@ class Rules:
     minimum_age: float
     empty_directory_age: float
     retry_count: int
+    zips: bool = False
+    """Directory units travel as zips."""
+    dir_size_limit: int = 0
+    """Bytes that a directory unit may hold to be zipped; 0 is no limit."""
 
     @classmethod
     def of(cls, settings: StreamSettings) -> Rules:
@@ -75,6 +82,8 @@ class Rules:
             minimum_age=settings.minimum_age,
             empty_directory_age=settings.empty_directory_age,
             retry_count=settings.retry_count,
+            zips=settings.zips,
+            dir_size_limit=settings.dir_size_limit,
         )
 
 
@@ -103,6 +112,10 @@ class Facts:
     """Why the whole stream sends nothing at the moment."""
     unreadable: str = ""
     """Why it cannot be opened; empty if it can."""
+    beside: str = ""
+    """What it must not travel beside, because both would have one name at the target; empty if nothing is."""
+    taken: str = ""
+    """What has its name at the target for good; empty if nothing has."""
 
 
 def decide(facts: Facts, rules: Rules, now: float) -> Decision:
@@ -119,6 +132,8 @@ def decide(facts: Facts, rules: Rules, now: float) -> Decision:
     if rules.mode is TransferMode.MIRROR and facts.delivered == facts.identity:
         return _decision(Action.DONE, Reason(code="delivered", words="delivered, and unchanged since"))
     reasons = [_wanted(facts)]
+    if rules.zips and facts.kind is Kind.TREE:
+        reasons.append(Reason(code="zip", words=f"it travels as one file, {display(facts.name + ZIP)}"))
     if facts.attempts:
         text = f"{facts.attempts} of {max(1, rules.retry_count)} attempts failed, the last one: {facts.last_failure}"
         reasons.append(Reason(code="attempts", words=text))
@@ -179,6 +194,8 @@ def _when(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Deci
     if now - facts.unchanged_since < quiet:
         text = f"changed {max(0.0, now - facts.unchanged_since):.1f} s ago; it must be unchanged for {quiet:g} s"
         return _wait([*reasons, Reason(code="settle", words=text)], facts.unchanged_since + quiet)
+    if rules.zips and (other := _hindered(facts, rules, now, reasons)) is not None:
+        return other
     if facts.unreadable:
         reasons.append(Reason(code="unreadable", words=facts.unreadable))
     elif facts.kind is Kind.FILE and facts.writers is Writers.NONE:
@@ -186,6 +203,24 @@ def _when(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Deci
     else:
         reasons.append(Reason("settled", "unchanged for {:.1f} s", (now - facts.unchanged_since,)))
     return Decision(action=Action.SEND, reasons=tuple(reasons))
+
+
+def _hindered(facts: Facts, rules: Rules, now: float, reasons: list[Reason]) -> Decision | None:
+    """Given a unit that might leave a stream that zips, return what hinders it, or None."""
+    if facts.taken:
+        return _decision(Action.QUARANTINE, *reasons, Reason(code="taken", words=facts.taken))
+    if facts.beside:
+        return _wait([*reasons, Reason(code="beside", words=facts.beside)], now + _BESIDE_RECHECK)
+    if facts.kind is not Kind.TREE:
+        return None
+    if not any(zip_names(facts.name, numbered=False)):
+        text = f"its zip would have a name of more than {LONGEST_NAME} bytes"
+        return _decision(Action.QUARANTINE, *reasons, Reason(code="long", words=text))
+    size, limit = facts.identity.size, rules.dir_size_limit
+    if limit and size > limit:
+        text = f"it holds {size} bytes, more than may be zipped: dir_size_limit = {limit / 2**20:g} MiB ({limit} bytes)"
+        return _decision(Action.QUARANTINE, *reasons, Reason(code="size", words=text))
+    return None
 
 
 def _needed_quiet(facts: Facts, rules: Rules) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mistamover.config.settings import TransferUnit
 from mistamover.files.identity import identity_of, kind_of
+from mistamover.files.names import ZIP
 from mistamover.model import Identity, Kind
 from mistamover.stream.books import Books
 from mistamover.stream.decide import ignored_by_name
@@ -86,6 +87,8 @@ class Intake:
             return
         candidate = Candidate(name, kind, identity_of(status), status.st_nlink, now)
         candidate.delivered = delivered
+        if kind is Kind.TREE and books.rules.zips and not books.move:
+            candidate.replaces = books.ledger.mirrored(name + ZIP, self._target)
         if trouble is not None:
             candidate.remember(trouble.attempts, trouble.retry_at, trouble.reason, trouble.since)
         books.counts.seen += 1

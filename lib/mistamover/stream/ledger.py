@@ -23,6 +23,7 @@ from mistamover.stream.records import (
     Delivery,
     Totals,
     Trouble,
+    at_target,
     delivery_of,
     restored,
     row_of,
@@ -145,7 +146,11 @@ class Ledger:
             if mirror:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO mirrored VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    ((c.unit.name, target, c.unit.kind.value, *c.unit.identity) for c in confirmed),
+                    (
+                        (c.unit.name, target, c.unit.kind.value, *c.unit.identity)
+                        for whole in confirmed
+                        for c in at_target(whole)
+                    ),
                 )
         return batch
 
@@ -181,11 +186,18 @@ class Ledger:
         query = f"{HISTORY} WHERE d.name = ? ORDER BY d.id DESC LIMIT 100"
         return [delivery_of(row) for row in self._db.execute(query, (name,))]
 
+    def is_zip(self, name: bytes) -> bool:
+        """Given a name without a slash, tell whether the zip of a directory unit was delivered under it."""
+        # Of all parts of units only a zip is not below the unit's own name.
+        row = self._db.execute("SELECT 1 FROM delivery WHERE part AND name = ? LIMIT 1", (name,)).fetchone()
+        return row is not None
+
     def totals(self) -> Totals:
         """Return the sums over the history that is kept."""
         files, size = self._db.execute(
-            "SELECT coalesce(sum(NOT part), 0), coalesce(sum(CASE WHEN kind = 'file' THEN size ELSE 0 END), 0)"
-            " FROM delivery"
+            # What travelled inside a zip has no hash of its own, and is no bytes beside those of the zip.
+            "SELECT coalesce(sum(NOT part), 0),"
+            " coalesce(sum(CASE WHEN kind = 'file' AND digest != '' THEN size ELSE 0 END), 0) FROM delivery"
         ).fetchone()
         (last,) = self._db.execute("SELECT max(confirmed) FROM batch").fetchone()
         (quarantined,) = self._db.execute("SELECT count(*) FROM trouble WHERE quarantined").fetchone()

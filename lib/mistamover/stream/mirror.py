@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from mistamover.config.settings import StreamSettings, TransferMode
+from mistamover.files.names import ZIP
 from mistamover.stream.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ class MirrorRemoval:
         """Given the stream's settings and the target's name, know of nothing to remove."""
         self._enabled = settings.mode is TransferMode.MIRROR and settings.mirror_delete
         self._most = settings.mirror_max_delete
+        self._zips = settings.zips
         self._target = target
         self._scans_done = 0
         self._scans_seen = 0
@@ -33,7 +35,7 @@ class MirrorRemoval:
     def wanted(self, ledger: Ledger, root: bytes) -> Sequence[bytes]:
         """Given the ledger and the stream's directory, return the names to remove, content before its directory."""
         self._scans_done = self._scans_seen
-        gone = [name for name, _ in ledger.all_mirrored(self._target) if not os.path.lexists(root + b"/" + name)]
+        gone = [name for name, _ in ledger.all_mirrored(self._target) if not self._is_here(root + b"/" + name)]
         refused = ""
         if gone and not _holds_anything(root):
             refused = "the source directory is empty or cannot be read: nothing is removed at the target"
@@ -46,6 +48,11 @@ class MirrorRemoval:
             logger.error("%s", refused)
         self.refused = refused
         return [] if refused else gone[::-1]
+
+    def _is_here(self, path: bytes) -> bool:
+        """Whether a name at the target has its source: the same name here, or the directory that was zipped."""
+        zipped = self._zips and path.endswith(ZIP) and os.path.isdir(path.removesuffix(ZIP))
+        return zipped or os.path.lexists(path)
 
     def done(self, ledger: Ledger, removed: Sequence[bytes], *, failed: bool) -> None:
         """Given the names that are gone at the target now, forget them; look again soon if it failed."""

@@ -26,6 +26,7 @@ from mistamover.stream.present import Presenter
 from mistamover.stream.quarantine import quarantine
 from mistamover.stream.roll import Candidate
 from mistamover.stream.route import Route, excluded_names
+from mistamover.stream.zips import beside_zips
 from mistamover.transport.base import Transport
 from mistamover.watch.arrivals import Arrivals
 
@@ -189,6 +190,8 @@ class Pipeline:
             self._books.withdraw(candidate)
             self._intake.look_at(candidate.name, now)
             return
+        if self._books.rules.zips:
+            facts = beside_zips(facts, self._books.root, self._books.rules, self._books.ledger, self._books.roll)
         decision = decide(facts, self._books.rules, now)
         candidate.decision = decision
         if decision.action is Action.SEND:
@@ -277,7 +280,7 @@ class Pipeline:
         if hold is not None:
             return hold.code != "circuit" or self._route.circuit.failures >= max(1, self._settings.retry_count)
         now = time.time()
-        if self._route.ready or any(candidate.retry_at > now for candidate in self._books.roll):
+        if self._route.ready or any(c.retry_at > now and not c.held_up for c in self._books.roll):
             return False
         patience = max(self._settings.settle_time, self._settings.minimum_age) + _ONE_OFF_PATIENCE
         return time.monotonic() - self._books.progress > patience

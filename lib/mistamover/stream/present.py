@@ -108,6 +108,8 @@ class Presenter:
 def _why(candidate: Candidate, hold: Reason | None) -> str:
     if hold is not None:
         return hold.text
+    if candidate.failure and candidate.retry_at > time.time():
+        return f"tried again later: {candidate.failure}"
     if candidate.decision is None:
         return "not looked at yet"
     return candidate.decision.reasons[-1].text

@@ -10,7 +10,7 @@ from types import FrameType
 
 from setproctitle import setproctitle
 
-from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
+from mistamover.config.settings import HandshakeSettings, StreamSettings, TargetSettings, TransferMode, TransferUnit
 from mistamover.files import leases
 from mistamover.links.login import Login
 from mistamover.report import logs
@@ -18,7 +18,7 @@ from mistamover.report.snapshot import LOCK_FILE, lock
 from mistamover.stream.decide import Rules
 from mistamover.stream.ledger import Ledger
 from mistamover.stream.pipeline import Pipeline
-from mistamover.transport.base import Transport
+from mistamover.transport.base import MessagingTransport, Transport
 from mistamover.transport.rsync_ssh import RsyncSsh
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _serve(settings: StreamSettings, *, one_off: bool) -> int:
 def make_transport(settings: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream and one of its targets, return the transport that its protocol names."""
     source = os.fsencode(settings.directory)
-    transport = RsyncSsh(
+    carrier = RsyncSsh(
         source=source,
         target=target,
         state_dir=settings.state_dir / "run",
@@ -92,17 +92,34 @@ def make_transport(settings: StreamSettings, target: TargetSettings, owner: str)
         owner=f"{settings.name}.{owner}",
         keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
     )
-    if target.handshake is None:
+    transport: Transport = carrier
+    # Most streams need neither of both, and an idle one is to stay small: so they are imported here.
+    if target.handshake is not None:
+        transport = _with_receipts(settings, target, target.handshake, carrier)
+    if settings.unit is not TransferUnit.DIRECTORY:
         return transport
-    # Most streams never need it, and an idle one is to stay small.
+    from mistamover.transport.zipping import Zipping
+
+    return Zipping(
+        transport,
+        source=source,
+        place=settings.state_dir / "zips",
+        always=settings.zips,
+        mirror=settings.mode is TransferMode.MIRROR,
+    )
+
+
+def _with_receipts(
+    settings: StreamSettings, target: TargetSettings, handshake: HandshakeSettings, transport: MessagingTransport
+) -> Transport:
     from mistamover.handshake.receipts import TAKEN, Book
     from mistamover.handshake.sender import Receipted
 
     return Receipted(
         transport,
-        source=source,
+        source=os.fsencode(settings.directory),
         peer=target.name,
-        settings=target.handshake,
+        settings=handshake,
         algorithm=target.hash,
         book=Book(settings.state_dir / TAKEN),
     )

@@ -129,6 +129,12 @@ def with_parts(whole: Confirmed) -> Iterator[tuple[bool, Confirmed]]:
         yield True, part
 
 
+def at_target(whole: Confirmed) -> Iterator[Confirmed]:
+    """Given a unit, yield what stands for it in the target directory: itself, and its zip if it was zipped."""
+    yield whole
+    yield from (part for part in whole.parts if b"/" not in part.unit.name)
+
+
 def row_of(batch: int, confirmed: Confirmed, part: bool) -> tuple[object, ...]:
     """Given a batch, a unit and whether it is a part of another, return its row in the table of deliveries."""
     unit = confirmed.unit
@@ -153,6 +159,9 @@ def restored(rows: Iterable[tuple[Any, ...]]) -> list[Confirmed]:
             units.append(Confirmed(unit=unit, digest=digest))
             continue
         whole = units[-1].unit
+        if not name.startswith(whole.name + b"/"):
+            # The zip of the unit is at the target, not in the directory here.
+            continue
         entry = TreeEntry(name=name[len(whole.name) + 1 :], kind=unit.kind, identity=unit.identity)
         units[-1] = replace(units[-1], unit=replace(whole, manifest=(*whole.manifest, entry)))
     return units

@@ -31,6 +31,7 @@ class Candidate:
         "first_seen",
         "handles",
         "heard_at",
+        "held_up",
         "identity",
         "kind",
         "links",
@@ -38,6 +39,7 @@ class Candidate:
         "manifest",
         "name",
         "observed",
+        "replaces",
         "retry_at",
         "travelling",
         "troubled",
@@ -64,9 +66,13 @@ class Candidate:
         """How often it changed under way; only slows the next look down."""
         self.look_at: float | None = AT_ONCE
         """When to look at it next; None while it is ready or travelling, or only an event can change anything."""
+        self.held_up = False
+        """Whether this host lacked what sending it needs when that was tried last."""
         self.travelling = False
         self.delivered: Identity | None = None
         """Mirror: what it was when it was last delivered."""
+        self.replaces: Identity | None = None
+        """Mirror: the zip of it that was delivered last."""
         self.decision: Decision | None = None
         self.handles: dict[bytes, int] = {}
         """Descriptors that hold leases: its own, or those of a directory unit's files."""
@@ -90,6 +96,7 @@ class Candidate:
             first_seen=self.first_seen,
             attempts=self.attempts,
             manifest=self.manifest,
+            replaces=self.replaces,
         )
 
     def size(self) -> int:

@@ -8,11 +8,11 @@ cannot is data (`Capabilities`), never a question of its class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mistamover.model import Batch, Verdict
+from mistamover.model import Batch, Identity, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,23 @@ class Capabilities:
     description: str
     """One line: program versions and the ways in use."""
     trees: bool
-    """Whole directories can appear under their final name by one rename."""
+    """Whole directories can appear under their final name by one rename; where not, they travel as zips."""
     removal: bool
     """Names can be removed, as a mirror with `mirror_delete` needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zip:
+    """A zip that was made of a directory unit, ready to be sent."""
+
+    path: bytes
+    """Where it is: a file of our own, that nobody else writes to."""
+    names: Sequence[bytes]
+    """The names that it may have at the target, the best one first."""
+    replaces: Sequence[Identity]
+    """What may be replaced under the first of them: a file of one of these sizes and times (in seconds)."""
+    unchanged: Callable[[], bool]
+    """Tells whether the directory still is what was zipped; asked before the zip appears."""
 
 
 class Guard(Protocol):
@@ -65,6 +79,14 @@ class Transport(Protocol):
         hash, and the target has flushed it to disk.  A unit that is not confirmed may be at the target
         or not, but never in part under its final name.  Sending the same unit again is harmless.
         Raises only when nothing of the batch can have been confirmed.
+        """
+
+    def deliver_zip(self, made: Zip, guard: Guard) -> Verdict:
+        """Send a zip; return a verdict about a file that has the zip's name at the target.
+
+        As `deliver`, but nothing that is there is overwritten: the zip appears under the first of its names that is
+        free, or holds the same content already.  CHANGED: the directory is not what was zipped any more.
+        REFUSED: every name is taken.
         """
 
     def remove(self, names: Sequence[bytes]) -> list[bytes]:

@@ -21,12 +21,13 @@ from mistamover.files.names import MARK, display
 from mistamover.links.link import OwnLink
 from mistamover.links.login import Login
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
-from mistamover.transport.base import Capabilities, Guard
+from mistamover.transport.base import Capabilities, Guard, Zip
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
+from mistamover.transport.rsync_zips import ZipDelivery
 from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
 from mistamover.transport.small_files import SmallFiles
@@ -94,6 +95,7 @@ class RsyncSsh:
         self._large_under_way = False
         self._rsyncs = Rsyncs(source=source, target=target, ssh=self._ssh, apart=self._apart, run_dir=state_dir)
         self._small_files = SmallFiles(self._rsyncs, state_dir)
+        self._zips = ZipDelivery(ssh=self._ssh, sftp=self._sftp, rsyncs=self._rsyncs)
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
 
@@ -304,6 +306,12 @@ class RsyncSsh:
         return verdicts_of(self._source, units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
 
     # -- the rest of the contract -------------------------------------------------------------
+
+    def deliver_zip(self, made: Zip, guard: Guard) -> Verdict:
+        """See `Transport.deliver_zip`."""
+        self._ready()
+        with self._one_login():
+            return self._zips.deliver(made, guard)
 
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
         """See `Transport.remove`."""

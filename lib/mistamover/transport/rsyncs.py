@@ -79,14 +79,23 @@ class Rsyncs:
         argv = self._arguments("--ignore-times", f"--temp-dir={temporary}")
         return self._start(argv, f"{self._ssh.directory}/{staging}")
 
-    def compare(self) -> RsyncRun:
-        """Start one that sends nothing, and only compares the content of files at both ends."""
-        return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory)
+    def start_zip(self, source: bytes, staging: str) -> RsyncRun:
+        """Given the directory that holds a zip, and where it is built at the target, start one for it; what an attempt
+        that broke off has left there is gone on with.
+        """
+        argv = self._arguments("--ignore-times", "--inplace", "--info=progress2", "--outbuf=N")
+        return self._start(argv, f"{self._ssh.directory}/{staging}", source=source)
+
+    def compare(self, source: bytes | None = None) -> RsyncRun:
+        """Start one that sends nothing, and only compares the content of files at both ends: here those of the stream,
+        or those of the given directory.
+        """
+        return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory, source=source)
 
     def start_put(self, staging: Path) -> RsyncRun:
         """Given a directory here, start one for small files in it, whose directories exist at the target."""
         argv = [*self._small(), "--no-implied-dirs", "--chmod=F644"]
-        return self._start(argv, self._ssh.directory, source=f"{staging}/")
+        return self._start(argv, self._ssh.directory, source=os.fsencode(staging))
 
     def start_fetch(self, staging: Path, longest: int) -> RsyncRun:
         """Given a directory here, start one that brings small files of the target, as far as they are there."""
@@ -136,10 +145,10 @@ class Rsyncs:
         shell: contextlib.AbstractContextManager[str] | None = None,
         *,
         background: bool = False,
-        source: str | None = None,
+        source: bytes | None = None,
         fetch_to: str | None = None,
     ) -> RsyncRun:
-        here = source or os.fsdecode(self._source.rstrip(b"/") + b"/")
+        here = os.fsdecode((source or self._source).rstrip(b"/") + b"/")
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
         there = f"{host}:{destination}/"
         ends = [here, there] if fetch_to is None else [there, fetch_to]

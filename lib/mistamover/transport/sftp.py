@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import display
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 #: Seconds for one answer of the server.
 _ANSWER = 60.0
+
+
+class There(NamedTuple):
+    """What a name at the target belongs to."""
+
+    regular: bool
+    size: int
+    mtime: int
 
 
 class Sftp:
@@ -43,6 +51,15 @@ class Sftp:
         """Given a path, tell whether anything is there, a link to nothing included."""
         with self._session() as client:
             return self._lstat(client, path) is not None
+
+    def look(self, path: bytes) -> There | None:
+        """Given a path, return what is there, a link to nothing included; None if nothing is."""
+        with self._session() as client:
+            status = self._lstat(client, path)
+        if status is None:
+            return None
+        regular = stat.S_ISREG(status.st_mode or 0)
+        return There(regular=regular, size=status.st_size or 0, mtime=int(status.st_mtime or 0))
 
     def make_directory(self, path: str) -> None:
         """Given a path, make sure that it is a directory."""
@@ -66,6 +83,22 @@ class Sftp:
         """Given two paths, rename the first to the second."""
         with self._session() as client:
             client.posix_rename(self._path(old), self._path(new))
+
+    def appear(self, staged: bytes, final: bytes) -> bool:
+        """Given a finished file and its final name, rename it there unless the name is taken; return whether it was
+        renamed.
+
+        This is SFTP's own rename, which refuses to replace anything (OpenSSH links and unlinks).
+        """
+        with self._session() as client:
+            try:
+                client.rename(self._path(staged), self._path(final))
+            except OSError:
+                # The protocol has no word for the reason.
+                if self._lstat(client, final) is None:
+                    raise
+                return False
+        return True
 
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
         """Given names, content before its directory, remove what can be removed; return those that are gone now."""

@@ -285,3 +285,14 @@ def test_values_come_back_as_they_were_written(
     site.write_stream(f"retry_count = {retry}\n[data_stream]\nsettle_time = {settle!r}\nignore = x {words}\n")
     stream = site.stream()
     assert (stream.retry_count, stream.settle_time, stream.ignore[1:]) == (retry, settle, tuple(ignore))
+
+
+def test_zips_are_made_of_directory_units_only(site: Site) -> None:
+    assert (site.stream().zips, site.stream().dir_size_limit) == (False, 0)
+    site.write_stream("always_zip = True\ndir_size_limit = 1.5\n[data_stream]\ntransfer_unit = directory\n")
+    assert (site.stream().zips, site.stream().dir_size_limit) == (True, 3 << 19)
+    site.write_stream("always_zip = True\n")
+    assert not site.stream().zips
+    [warning] = site.load().warnings
+    assert "always_zip" in warning
+    assert "transfer_unit is file" in warning

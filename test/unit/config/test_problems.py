@@ -43,7 +43,6 @@ from unit.config.sites import STREAM, Site
         ("checksum_algorithm = crc32\n", 5, "outgoing", "checksum_algorithm", "expected one of md5, sha256", ""),
         ("[incoming]\ndirectory = $(data_stream:directory)/in\nrequire_arrival_monitor = on\n", 6, "incoming",
          "directory", "lie in one another", "another directory"),
-        ("always_zip = True\n", 5, "outgoing", "always_zip", "zipping", "set it to False"),
         ("transfer_mode = mirror\n", 5, "outgoing", "transfer_mode", "files would be removed", "= mirror"),
         ("target_dir = $(global:tpo)/x\n", 5, "outgoing", "target_dir", "$(global:tpo)", 'did you mean "global:top"?'),
         ("target_dir = $(outgoing:target_dir)\n", 5, "outgoing", "target_dir", "circle", "without a reference"),

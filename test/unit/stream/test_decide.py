@@ -149,6 +149,60 @@ def test_faults_that_count() -> None:
     assert {fault for fault in FaultClass if counts_as_attempt(fault)} == {FaultClass.SOURCE, FaultClass.REFUSED}
 
 
+ZIPS = replace(RULES, unit=TransferUnit.DIRECTORY, zips=True, dir_size_limit=1 << 20)
+TREE = replace(FACTS, name=b"run", kind=Kind.TREE, unchanged_since=NOW - 9)
+
+
+def sized(size: int) -> Facts:
+    return replace(TREE, identity=Identity(1, 2, size, 4, 5))
+
+
+def test_it_says_that_a_directory_is_zipped() -> None:
+    assert codes(TREE, ZIPS) == ["wanted", "zip", "settled"]
+    assert "run.zip" in decide(TREE, ZIPS, NOW).reasons[1].text
+    assert codes(TREE, replace(ZIPS, zips=False)) == ["wanted", "settled"]
+    assert codes(FACTS, ZIPS) == ["wanted", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "action"),
+    [
+        (1 << 20, 1 << 20, Action.SEND),
+        ((1 << 20) + 1, 1 << 20, Action.QUARANTINE),
+        (1 << 40, 0, Action.SEND),
+    ],
+)
+def test_the_largest_directory_that_is_zipped(size: int, limit: int, action: Action) -> None:
+    rules = replace(ZIPS, dir_size_limit=limit)
+    decision = decide(sized(size), rules, NOW)
+    assert decision.action is action
+    if action is Action.QUARANTINE:
+        words = "it holds 1048577 bytes, more than may be zipped: dir_size_limit = 1 MiB (1048576 bytes)"
+        assert decision.reasons[-1].text == words
+        assert decide(sized(size), replace(rules, zips=False), NOW).action is Action.SEND
+
+
+def test_a_directory_that_still_grows_is_not_judged_by_its_size() -> None:
+    growing = replace(sized(1 << 30), unchanged_since=NOW - 1)
+    assert (decide(growing, ZIPS, NOW).action, codes(growing, ZIPS)[-1]) == (Action.WAIT, "settle")
+    assert codes(replace(growing, writers=Writers.SOME), ZIPS)[-1] == "open"
+
+
+def test_what_would_have_one_name_at_the_target() -> None:
+    waits = decide(replace(TREE, beside="run.zip lies beside it"), ZIPS, NOW)
+    assert (waits.action, waits.reasons[-1].code) == (Action.WAIT, "beside")
+    assert waits.look_again is not None
+    assert waits.look_again > NOW
+    taken = decide(replace(FACTS, name=b"run.zip", taken="it has the name of a zip"), ZIPS, NOW)
+    assert (taken.action, taken.reasons[-1].code) == (Action.QUARANTINE, "taken")
+
+
+def test_a_name_that_is_too_long_for_its_zip() -> None:
+    assert decide(replace(TREE, name=b"x" * 251), ZIPS, NOW).action is Action.SEND
+    too_long = replace(TREE, name=b"x" * 252)
+    assert (decide(too_long, ZIPS, NOW).action, codes(too_long, ZIPS)[-1]) == (Action.QUARANTINE, "long")
+
+
 NAMES = st.one_of(
     st.binary(min_size=1, max_size=40).filter(lambda n: b"\0" not in n and not n.startswith(b"/")),
     st.sampled_from([b".stop", b"a/.mistamover/b", b".a.123456", b"x.tmp", b"d/x.bak", b"cache/a", b"-rf"]),

@@ -88,6 +88,31 @@ def test_directory_units_come_back_whole(ledger: Ledger) -> None:
     assert ledger.totals().files == 2
 
 
+def zipped() -> Confirmed:
+    entry = TreeEntry(name=b"x", kind=Kind.FILE, identity=Identity(1, 7, 700, 7, 7))
+    whole = unit(b"d", kind=Kind.TREE, manifest=(entry,))
+    archive = Confirmed(unit=unit(b"d.1.zip", identity=Identity(1, 8, 50, 8, 8)), digest="ef")
+    part = Confirmed(unit=unit(b"d/x", identity=entry.identity), digest="")
+    return Confirmed(unit=whole, digest="", parts=[archive, part])
+
+
+def test_zipped_units_come_back_without_their_zip(ledger: Ledger) -> None:
+    """What is to be removed here is the directory; what was sent is the zip."""
+    item = zipped()
+    ledger.confirm([item], target="t", lane="huge", algorithm="md5", started=1.0, now=2.0, mirror=False)
+    [(_, _, back)] = ledger.open_batches()
+    assert [each.unit for each in back] == [item.unit]
+    assert (ledger.totals().files, ledger.totals().size) == (1, 50)
+    assert [(d.name, d.digest) for d in ledger.deliveries_of(b"d.1.zip")] == [(b"d.1.zip", "ef")]
+    assert [ledger.is_zip(name) for name in (b"d.1.zip", b"d.zip", b"d")] == [True, False, False]
+
+
+def test_a_mirror_remembers_the_zip_too(ledger: Ledger) -> None:
+    ledger.confirm([zipped()], target="t", lane="huge", algorithm="md5", started=1.0, now=2.0, mirror=True)
+    assert ledger.mirrored(b"d.1.zip", "t") == Identity(1, 8, 50, 8, 8)
+    assert [name for name, _ in ledger.all_mirrored("t")] == [b"d", b"d.1.zip"]
+
+
 def test_troubles_are_replaced_and_forgotten(ledger: Ledger) -> None:
     ledger.note_troubles([trouble(b"a"), trouble(b"b")])
     ledger.note_troubles([trouble(b"a", attempts=2, quarantined=True, moved_to=b"/q/a", identity=None)])
