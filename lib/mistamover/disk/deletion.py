@@ -1,8 +1,8 @@
 """What the disk guard may delete, and deleting it, a few at a time.
 
 Safe is what the stream's ledger records as delivered to every required target, and what is still the very file that was
-delivered.  That is the source of a mirror; a move removes its sources itself.  Nothing outside the stream's directory is
-touched, no link is followed, and a file that somebody writes to stays.
+delivered.  That is the source of a mirror; a move removes its sources itself.  Nothing outside the stream's directory
+is touched, no link is followed, and a file that somebody writes to stays.
 """
 
 from __future__ import annotations

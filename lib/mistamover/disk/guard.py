@@ -40,7 +40,7 @@ class DiskGuard:
         self._watch = watch
         self._stopping = stopping
         last = disks.read(watch.state_dir)
-        self._holds = {each.mount: Hold[each.hold.upper()] for each in last.filesystems} if last else {}
+        self._holds = {each.mount: _hold_called(each.hold) for each in last.filesystems} if last else {}
         self._stops = {os.fsencode(path) for path in last.stops} if last else set()
         self._problems: dict[str, str] = {}
         self._told: dict[str, str] = {}
@@ -219,6 +219,11 @@ class DiskGuard:
 
 def _stop_file(stream: StreamSettings) -> bytes:
     return stopfile.of(delivered_into(stream), stream.stop_file)
+
+
+def _hold_called(name: str) -> Hold:
+    """Given a name that another version may have written, return the hold; none for one that is unknown."""
+    return Hold.__members__.get(name.upper(), Hold.NONE)
 
 
 def _in_words(space: Space) -> str:
