@@ -20,13 +20,14 @@ _LONGEST_PERIOD = 86400.0
 
 _EPILOG = """\
 Exit status: 0 all is well; 1 a stream that should run is down, or its target cannot be reached, or it has units in
-quarantine, or its ledger cannot be read; 2 wrong words or configuration.
+quarantine, or its ledger cannot be read, or a disk is nearly full; 2 wrong words or configuration.
 
 Examples:
   mistamover status -c conf/global.ini           all streams
   mistamover status demo                         one stream, with its waiting and quarantined units
   mistamover status demo --watch                 the same, drawn anew every 2 seconds until Ctrl-C
   mistamover status --json | jq '.streams[] | {name, state, waiting}'
+  mistamover status --json | jq '.disks.filesystems[] | {mount, level, free, stopped}'
 """
 
 

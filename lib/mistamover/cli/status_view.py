@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable, table
+from mistamover.cli.disks_view import disks_in_words, disks_json
 from mistamover.cli.progress import under_way
 from mistamover.cli.stream_report import SiteReport, StreamReport
 from mistamover.config.settings import StreamStatus
@@ -40,6 +41,7 @@ def as_json(report: SiteReport) -> dict[str, Any]:
         "started": master.started or None if master else None,
         "mode": master.mode or None if master else None,
         "problems": [*report.problems, *(master.problems if master else ())],
+        "disks": disks_json(report),
         "streams": [_stream_json(stream) for stream in report.streams],
     }
 
@@ -54,6 +56,7 @@ def in_words(report: SiteReport, *, details: bool) -> list[str]:
         lines += table(_HEADER, (_row(stream, report.now) for stream in report.streams), left=(0, 1))
     else:
         lines.append("There are no streams in the configuration.")
+    lines += disks_in_words(report)
     remarks = [f"{printable(s.name)}: {line}" for s in report.streams for line in _remarks(s, report.now, details)]
     return [*lines, "", *remarks] if remarks else lines
 

@@ -14,8 +14,9 @@ from mistamover.cli.common import is_held, is_served, reading
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import LedgerError
 from mistamover.model import StreamState
-from mistamover.report import mastership
+from mistamover.report import disks, mastership
 from mistamover.report import snapshot as snapshots
+from mistamover.report.disks import DisksReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Totals, Trouble
@@ -64,11 +65,14 @@ class SiteReport:
     """None when no master runs."""
     streams: tuple[StreamReport, ...]
     problems: tuple[str, ...] = ()
+    disks: DisksReport | None = None
+    """None when nobody is to watch the disks, or nobody has looked yet."""
 
     @property
     def well(self) -> bool:
-        """Whether every stream is well, and the configuration as well."""
-        return all(stream.well for stream in self.streams) and not (self.master and self.master.problems)
+        """Whether every stream is well, the configuration and the disks as well."""
+        full = self.disks is not None and any(each.level == "VLOW" for each in self.disks.filesystems)
+        return all(stream.well for stream in self.streams) and not (self.master and self.master.problems) and not full
 
 
 def report_on(
@@ -84,7 +88,14 @@ def report_on(
     if with_unconfigured:
         leftovers = (_report(path.name, None, path, now) for path in _unconfigured(settings))
         reports += [each for each in leftovers if each.snapshot.waiting or each.quarantined or each.problem]
-    return SiteReport(settings=settings, now=now, master=master_of(settings), streams=tuple(reports), problems=problems)
+    return SiteReport(
+        settings=settings,
+        now=now,
+        master=master_of(settings),
+        streams=tuple(reports),
+        problems=problems,
+        disks=disks.read(settings.state_dir) if settings.disk.enabled else None,
+    )
 
 
 def master_of(settings: Settings) -> MasterReport | None:

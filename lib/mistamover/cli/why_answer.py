@@ -16,7 +16,7 @@ from mistamover.cli.stream_report import should_run, state_now
 from mistamover.cli.why_place import Place
 from mistamover.config.settings import StreamSettings, StreamStatus, TransferMode, TransferUnit
 from mistamover.errors import MistamoverError
-from mistamover.files import leases
+from mistamover.files import leases, stopfile
 from mistamover.files.identity import identity_of, kind_of
 from mistamover.files.names import base, display
 from mistamover.model import Action, Decision, Kind, Reason, StreamState, Writers
@@ -178,7 +178,7 @@ def holds_of(stream: StreamSettings, last: Snapshot | None, *, served: bool) -> 
     if not served:
         holds.append(Reason(code="down", words=f"no process serves this stream: {_why_down(stream, last)}"))
     here = f"{stream.stop_file} is in the stream's directory"
-    if os.path.lexists(os.fsencode(stream.directory) + b"/" + os.fsencode(stream.stop_file)):
+    if stopfile.pauses(stopfile.of(stream.directory, stream.stop_file)):
         holds.append(Reason(code="stop-here", words=here))
     state = state_now(stream, last, served=served)
     if served and last is not None and last.hold and last.hold != here:

@@ -13,8 +13,10 @@ from pathlib import Path
 from mistamover.config import command, schema
 from mistamover.config.settings import (
     LINKS,
+    DiskSettings,
     DotFiles,
     HandshakeSettings,
+    Levels,
     LinkPolicy,
     LogSettings,
     MonitorSettings,
@@ -29,6 +31,7 @@ from mistamover.config.settings import (
 from mistamover.config.values import Values
 
 _STREAM, _IN, _OUT, _SSH = "data_stream", "incoming", "outgoing", "rsync_ssh"
+_DISK = "disk_space_monitor"
 _WORKING_PROTOCOLS = ("rsync_ssh", "none")
 _WITHOUT_DIRECTORIES = ("ftp", "gridftp_myproxy", "gridftp_certificate")
 
@@ -49,6 +52,7 @@ def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
         dir_size_limit=int(values.amount(_OUT, "dir_size_limit") * 2**20),
         targets=_targets(values),
         priority=_priority(values),
+        deletion_enabled=_deletion(values),
         stop_file=values.text(_IN, "stop_file") or "",
         completion_file=values.text(_STREAM, "completion_file"),
         ignore=values.words(_STREAM, "ignore"),
@@ -80,6 +84,36 @@ def build_log(values: Values) -> LogSettings:
         directory=values.path("logging", "base_log_dir") or values.file.parent,
         level=values.text("logging", "log_level") or "INFO",
     )
+
+
+def build_disk(values: Values) -> DiskSettings:
+    """Given the values of the service, return what the disk guard watches for."""
+    keys = [f"{kind}_{level}" for kind in ("level", "inodes") for level in ("good", "low", "vlow")]
+    return DiskSettings(
+        enabled=any(values.is_set(_DISK, key) for key in keys),
+        space=_levels(values, "level", 1024 * 1024),
+        inodes=_levels(values, "inodes", 1),
+        base_priority=values.whole(_DISK, "base_priority") or 0,
+        poll_interval=values.amount(_DISK, "poll_interval"),
+        delete_undelivered=values.flag(_DISK, "delete_undelivered"),
+    )
+
+
+def _levels(values: Values, kind: str, unit: int) -> Levels:
+    """Return three thresholds in order; one that is not set is the next one below it, the last one 0."""
+    vlow, low, good = (_threshold(values, f"{kind}_{level}") for level in ("vlow", "low", "good"))
+    vlow = vlow or 0
+    low = vlow if low is None else low
+    good = low if good is None else good
+    for key, upper, lower in ((f"{kind}_low", low, vlow), (f"{kind}_good", good, low)):
+        if upper < lower:
+            message = f"is {upper:g}, below the next threshold {lower:g}, expected good >= low >= vlow"
+            values.problem(_DISK, key, message, "correct the order of the three")
+    return Levels(good=good * unit, low=low * unit, vlow=vlow * unit)
+
+
+def _threshold(values: Values, key: str) -> float | None:
+    return values.amount(_DISK, key) if values.has(_DISK, key) else None
 
 
 def _check_planned(values: Values) -> None:
@@ -126,7 +160,17 @@ def _zips(values: Values, unit: TransferUnit) -> bool:
 
 def _priority(values: Values) -> int:
     own = values.whole(_STREAM, "priority")
-    return own if own is not None else values.whole("disk_space_monitor", "base_priority") or 0
+    return own if own is not None else values.whole(_DISK, "base_priority") or 0
+
+
+def _deletion(values: Values) -> bool:
+    wanted = values.flag(_STREAM, "deletion_enabled")
+    if wanted and values.flag(_OUT, "mirror_delete"):
+        message = (
+            "is True, and mirror_delete would remove at the target what is deleted here, expected one of them only"
+        )
+        values.problem(_STREAM, "deletion_enabled", message, "set one of them to False")
+    return wanted
 
 
 def _reserved(values: Values) -> tuple[str, ...]:

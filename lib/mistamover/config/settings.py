@@ -136,6 +136,34 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Thresholds of what is free: above `good` all is well, below `low` streams wait, below `vlow` data may go.
+
+    0 is no threshold; otherwise good >= low >= vlow.
+    """
+
+    good: float
+    low: float
+    vlow: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSettings:
+    """What the disk guard watches for, on every filesystem alike."""
+
+    enabled: bool
+    """Whether the configuration sets any threshold."""
+    space: Levels
+    """In bytes."""
+    inodes: Levels
+    """In percent of all inodes."""
+    base_priority: int
+    poll_interval: float
+    delete_undelivered: bool
+    """Where data may be deleted, also what was not delivered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSettings:
     """All that one stream needs to know."""
 
@@ -152,6 +180,8 @@ class StreamSettings:
     targets: tuple[TargetSettings, ...]
     """Empty for `transfer_protocol = none`."""
     priority: int
+    deletion_enabled: bool
+    """Whether the disk guard may delete data of this stream."""
     stop_file: str
     completion_file: str | None
     ignore: tuple[str, ...]
@@ -193,6 +223,7 @@ class Settings:
     stop_timeout: float
     log: LogSettings
     debug: bool
+    disk: DiskSettings
     streams: tuple[StreamSettings, ...]
     sources: tuple[Path, ...]
     """Every file and directory whose change calls for a reload."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -76,6 +77,18 @@ def _die_with(master: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != master:
         os._exit(Exit.DONE)
+
+
+def end_within(pid: int, seconds: float) -> None:
+    """Given a child and how long it may take, ask it to end, kill it if it does not, and wait for it."""
+    os.kill(pid, signal.SIGTERM)
+    ended = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    if not poll.poll(1000 * seconds):
+        os.kill(pid, signal.SIGKILL)
+    os.close(ended)
+    os.waitpid(pid, 0)
 
 
 def ends_well(code: int, *, one_off: bool) -> bool:

@@ -21,6 +21,7 @@ from mistamover.config.load import load_lenient
 from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
 from mistamover.master.child import Child, ChildState, Wish
+from mistamover.master.disk import DiskProcess
 from mistamover.master.fork import ends_well, fork, fork_arrivals, fork_stream, how_it_ended
 from mistamover.master.links import LinksProcess
 from mistamover.master.notify import notify
@@ -88,8 +89,9 @@ class Master:
             settings.state_dir / LINKS,
             settings.log,
             debug=settings.debug,
-            fork=lambda run: fork(run, (self._wake_read, self._wake_write)),
+            fork=self._fork_helper,
         )
+        self._disk = DiskProcess(fork=self._fork_helper)
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -126,6 +128,9 @@ class Master:
         wanted = {(stream.name, False): stream for stream in settings.streams if _runs(stream)}
         self._links.consider(wanted.values(), now)
         wanted |= {(stream.name, True): stream for stream in settings.streams if _receives(stream)}
+        if self._mode is not Mode.ONE_OFF:
+            # What is to be sent in one pass is there already: nobody has to wait.
+            self._disk.consider(settings, now)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
@@ -154,6 +159,7 @@ class Master:
     def _serve_children(self) -> None:
         now = time.monotonic()
         self._links.tick(now)
+        self._disk.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals:
@@ -172,6 +178,9 @@ class Master:
             close=(self._wake_read, self._wake_write),
         )
 
+    def _fork_helper(self, run: Callable[[], int]) -> int:
+        return fork(run, (self._wake_read, self._wake_write))
+
     def _reap(self) -> None:
         by_pid = {child.pid: child for child in self._children.values() if child.pid is not None}
         while True:
@@ -183,6 +192,9 @@ class Master:
                 return
             if pid == self._links.pid:
                 self._links.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
+            elif pid == self._disk.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._disk.exited(code, how_it_ended(code), time.monotonic())
             elif (child := by_pid.get(pid)) is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
 
@@ -280,6 +292,7 @@ class Master:
                 os.waitpid(child.pid, 0)
                 child.pid = None
         self._links.stop()
+        self._disk.stop()
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -293,7 +306,7 @@ class Master:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)
-        moments.append(self._links.next_moment())
+        moments += [self._links.next_moment(), self._disk.next_moment()]
         due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)

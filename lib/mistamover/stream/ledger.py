@@ -275,6 +275,15 @@ class Ledger:
         for name, kind in self._db.execute("SELECT name, kind FROM mirrored WHERE target = ? ORDER BY name", (target,)):
             yield name, Kind(kind)
 
+    def mirrored_files(self, target: str) -> Iterator[tuple[bytes, Identity]]:
+        """Yield the files that this mirror has put to the target, as they were then, the oldest first."""
+        for name, *numbers in self._db.execute(
+            "SELECT name, dev, ino, size, mtime_ns, ctime_ns FROM mirrored WHERE target = ? AND kind = 'file'"
+            " ORDER BY mtime_ns",
+            (target,),
+        ):
+            yield name, Identity(*numbers)
+
     def forget_mirrored(self, names: Iterable[bytes], target: str) -> None:
         """Given names that were removed at the target, forget that they were there."""
         with self._transaction():

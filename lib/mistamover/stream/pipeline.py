@@ -12,6 +12,7 @@ import select
 import time
 
 from mistamover.config.settings import StreamSettings, TransferUnit
+from mistamover.files import stopfile
 from mistamover.model import Action, Reason, StreamState
 from mistamover.stream import rescue
 from mistamover.stream.books import Books
@@ -292,7 +293,7 @@ class Pipeline:
     # -- waiting and showing ------------------------------------------------------------------
 
     def _stopped_here(self) -> bool:
-        return os.path.lexists(self._books.root + b"/" + self._books.rules.stop_file)
+        return stopfile.pauses(self._books.root + b"/" + self._books.rules.stop_file)
 
     def _hold(self) -> Reason | None:
         """Why nothing is sent at the moment, or None."""

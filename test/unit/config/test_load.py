@@ -238,9 +238,7 @@ def test_a_handshake_that_only_the_global_file_asks_for_is_no_problem(site: Site
         ("[outgoing]\nthankyou_file_extension = x\n", "the receiver chooses"),
         ("[outgoing]\ntransfer_mode = move\n", "[rsync_ssh] transfer_mode"),
         ("oneoff = True\n", "command line"),
-        ("[data_stream]\ndeletion_enabled = True\n", "nothing is deleted"),
         ("[email]\nfrom = a@b\n", "sends no mail"),
-        ("[disk_space_monitor]\nlevel_low = 5\n", "watches no disk"),
     ],
 )
 def test_what_has_no_effect_is_told_once(site: Site, text: str, words: str) -> None:

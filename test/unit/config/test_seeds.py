@@ -59,5 +59,4 @@ def test_each_thing_that_has_no_effect_is_told_once(settings: Settings) -> None:
         "[outgoing] thankyou_file_extension",
         "[logging] port",
         "[email]",
-        "[disk_space_monitor]",
     ]
