@@ -228,3 +228,4 @@ def test_unit_one_off(sshd: PrivateSshd, scratch: Path) -> None:
     assert result.returncode == 0, result
     assert contents(one.target) == promised
     assert not os.listdir(one.source)
+    assert len({record["first_seen"] for record in site.history()}) == 1, "its parts were seen when it was seen"

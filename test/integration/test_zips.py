@@ -107,6 +107,7 @@ def test_the_history_tells_the_zip_and_what_is_in_it(sshd: PrivateSshd, scratch:
     records = {record["name"]: record for record in site.history()}
     assert set(records) == {"run", "run.zip", "run/d0", "run/d0/file 0", "run/d1", "run/d1/file 1"}
     assert records["run"]["kind"] == "tree"
+    assert {record["first_seen"] for record in records.values()} == {records["run"]["first_seen"]}
     size = (one.target / "run.zip").stat().st_size
     assert (records["run.zip"]["kind"], records["run.zip"]["size"]) == ("file", size)
     manifest = site.ask("history", "one", "--manifest").stdout

@@ -279,7 +279,12 @@ class RsyncSsh:
         self._sftp.make_directory(staging)
         self._sftp.make_directory(f"{staging}/{temporary}")
         parts = [
-            Unit(name=unit.name + b"/" + entry.name, kind=entry.kind, identity=entry.identity)
+            Unit(
+                name=unit.name + b"/" + entry.name,
+                kind=entry.kind,
+                identity=entry.identity,
+                first_seen=unit.first_seen,
+            )
             for entry in unit.manifest
             if entry.kind is not Kind.SPECIAL
         ]

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mistamover.errors import TransportBug
@@ -129,7 +129,8 @@ class Zipping:
             fault = FaultClass.HERE if verdict.fault in _OUR_OWN else verdict.fault
             return Failed(unit=unit, fault=fault, reason=verdict.reason)
         self._clear()
-        return Confirmed(unit=unit, digest="", parts=[verdict, *_content(unit)])
+        zipped = replace(verdict, unit=replace(verdict.unit, first_seen=unit.first_seen))
+        return Confirmed(unit=unit, digest="", parts=[zipped, *_content(unit)])
 
     def _own(self, unit: Unit, path: bytes) -> list[Identity]:
         """Given a unit and its zip, return what the zip may replace, and note that it is going to. Raise NotMade."""
@@ -171,7 +172,15 @@ class Zipping:
 def _content(unit: Unit) -> list[Confirmed]:
     """What is in a zipped unit, as parts without a hash: that of the zip covers them."""
     return [
-        Confirmed(unit=Unit(name=unit.name + b"/" + entry.name, kind=entry.kind, identity=entry.identity), digest="")
+        Confirmed(
+            unit=Unit(
+                name=unit.name + b"/" + entry.name,
+                kind=entry.kind,
+                identity=entry.identity,
+                first_seen=unit.first_seen,
+            ),
+            digest="",
+        )
         for entry in unit.manifest
         if entry.kind is not Kind.SPECIAL
     ]
