@@ -86,3 +86,15 @@ class TargetError(TransportError):
 
 class TransportBug(TransportError):
     """A transport behaved in a way that its contract excludes."""
+
+
+class SecretError(MistamoverError):
+    """A file that holds a secret cannot be used: others may read it, or nobody can."""
+
+    exit_status = 2
+
+
+class AlertError(MistamoverError):
+    """A mail or a notification could not be handed over."""
+
+    retryable = True

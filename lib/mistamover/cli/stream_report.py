@@ -14,11 +14,13 @@ from mistamover.cli.common import is_held, is_served, reading
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import LedgerError
 from mistamover.model import StreamState
-from mistamover.report import mastership
+from mistamover.report import alerting, mastership
 from mistamover.report import snapshot as snapshots
+from mistamover.report.alerting import AlertReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Totals, Trouble
+from mistamover.stream.records import still_there
 
 #: Seconds after which a rate that was published says nothing about now.
 _RATE_HOLDS = 15.0
@@ -64,11 +66,14 @@ class SiteReport:
     """None when no master runs."""
     streams: tuple[StreamReport, ...]
     problems: tuple[str, ...] = ()
+    alerts: AlertReport | None = None
+    """None when nobody is to be told anything, or the process of alerts has not said anything yet."""
 
     @property
     def well(self) -> bool:
-        """Whether every stream is well, and the configuration as well."""
-        return all(stream.well for stream in self.streams) and not (self.master and self.master.problems)
+        """Whether every stream is well, and the configuration and the alerts as well."""
+        told = self.alerts is None or self.alerts.well
+        return all(stream.well for stream in self.streams) and told and not (self.master and self.master.problems)
 
 
 def report_on(
@@ -84,7 +89,14 @@ def report_on(
     if with_unconfigured:
         leftovers = (_report(path.name, None, path, now) for path in _unconfigured(settings))
         reports += [each for each in leftovers if each.snapshot.waiting or each.quarantined or each.problem]
-    return SiteReport(settings=settings, now=now, master=master_of(settings), streams=tuple(reports), problems=problems)
+    return SiteReport(
+        settings=settings,
+        now=now,
+        master=master_of(settings),
+        streams=tuple(reports),
+        problems=problems,
+        alerts=alerting.read(settings.state_dir) if settings.alerts is not None else None,
+    )
 
 
 def master_of(settings: Settings) -> MasterReport | None:
@@ -150,16 +162,6 @@ def _from_ledger(
             return ledger.totals(), quarantined, None
     except LedgerError as error:
         return None, (), str(error)
-
-
-def still_there(trouble: Trouble, root: bytes | None) -> bool:
-    """Given a note of a quarantine and the stream's directory, tell whether what it speaks of is still there.
-
-    An operator who has moved it back, or has thrown it away, has dealt with it.
-    """
-    if trouble.moved_to is not None:
-        return os.path.lexists(trouble.moved_to)
-    return root is None or os.path.lexists(root + b"/" + trouble.name)
 
 
 def _unconfigured(settings: Settings) -> list[Path]:

@@ -20,7 +20,6 @@ from mistamover.errors import Problem
 _PREFIX = "CONFIG__"
 _OLD_NAMES = {"size-only": "check_size", "checksum": "use_checksum"}
 _UNUSED_SECTIONS = {
-    "email": "this version reads the section but sends no mail",
     "disk_space_monitor": "this version reads the section but watches no disk; only base_priority is used",
 }
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mistamover.config import entries, schema
+from mistamover.config.alerts import build_alerts
 from mistamover.config.build import build_log, build_stream
 from mistamover.config.expand import DEFAULTS, Context, Entry, Place
 from mistamover.config.names import Found, Streams, find_streams
 from mistamover.config.read import IniFile, read
 from mistamover.config.report import Report
-from mistamover.config.settings import Settings, StreamSettings
+from mistamover.config.settings import AlertSettings, Settings, StreamSettings
 from mistamover.config.territory import Territory, inside
 from mistamover.config.values import Values, defaults
 from mistamover.errors import ConfigError, Problem
@@ -32,6 +33,7 @@ class _Draft:
     report: Report
     service: Values
     streams: Streams
+    alerts: AlertSettings | None
     built: dict[str, StreamSettings] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=dict)
 
@@ -79,7 +81,7 @@ def _draft(global_file: Path, environ: Mapping[str, str]) -> _Draft:
     service = Values(context, file=path, base=path.parent, report=report)
     # That the file cannot be read explains all that is missing; telling it key by key would only hide the reason.
     streams = find_streams(service, report) if ini.readable else Streams(directory=path.parent, found=())
-    draft = _Draft(report=report, service=service, streams=streams)
+    draft = _Draft(report=report, service=service, streams=streams, alerts=build_alerts(service))
     files = [ini]
     for found in streams.found:
         if found.file is not None:
@@ -216,5 +218,6 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         debug=service.flag("global", "debug_on"),
         streams=tuple(streams),
         sources=tuple(dict.fromkeys((service.file, draft.streams.directory, *files))),
+        alerts=draft.alerts,
         warnings=draft.report.warnings(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -49,6 +50,18 @@ def fork(run: Callable[[], int], close: Sequence[int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def end(pid: int, seconds: float) -> None:
+    """Given a process of ours and the time that it gets, ask it to end, and make it if it does not."""
+    os.kill(pid, signal.SIGTERM)
+    ended = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    if not poll.poll(1000 * seconds):
+        os.kill(pid, signal.SIGKILL)
+    os.close(ended)
+    os.waitpid(pid, 0)
 
 
 _locks: list[int] = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import select
 import signal
 import socket
 from collections import Counter
@@ -17,6 +15,7 @@ from mistamover.config.settings import LogSettings, StreamSettings
 from mistamover.links import messages
 from mistamover.links.holder import Holder
 from mistamover.links.login import Login
+from mistamover.master.fork import end
 from mistamover.report import logs
 
 logger = logging.getLogger(__name__)
@@ -84,14 +83,7 @@ class LinksProcess:
         self._start_at = None
         if self.pid is None:
             return
-        os.kill(self.pid, signal.SIGTERM)
-        ended = os.pidfd_open(self.pid)
-        poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        if not poll.poll(1000 * _END):
-            os.kill(self.pid, signal.SIGKILL)
-        os.close(ended)
-        os.waitpid(self.pid, 0)
+        end(self.pid, _END)
         self.pid = None
 
 

@@ -20,6 +20,7 @@ from types import FrameType
 from mistamover.config.load import load_lenient
 from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
+from mistamover.master.alerts import AlertsProcess
 from mistamover.master.child import Child, ChildState, Wish
 from mistamover.master.fork import ends_well, fork, fork_stream, how_it_ended
 from mistamover.master.links import LinksProcess
@@ -89,6 +90,7 @@ class Master:
             debug=settings.debug,
             fork=lambda run: fork(run, (self._wake_read, self._wake_write)),
         )
+        self._alerts = AlertsProcess(lambda run: fork(run, (self._wake_read, self._wake_write)))
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -124,6 +126,8 @@ class Master:
         now = time.monotonic()
         wanted = {stream.name: stream for stream in settings.streams if _runs(stream)}
         self._links.consider(wanted.values(), now)
+        if self._mode is not Mode.ONE_OFF:
+            self._alerts.consider(settings, now)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
@@ -152,6 +156,7 @@ class Master:
     def _serve_children(self) -> None:
         now = time.monotonic()
         self._links.tick(now)
+        self._alerts.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals:
@@ -180,6 +185,8 @@ class Master:
                 return
             if pid == self._links.pid:
                 self._links.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
+            elif pid == self._alerts.pid:
+                self._alerts.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
             elif (child := by_pid.get(pid)) is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
 
@@ -278,6 +285,7 @@ class Master:
                 os.waitpid(child.pid, 0)
                 child.pid = None
         self._links.stop()
+        self._alerts.stop()
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -291,7 +299,7 @@ class Master:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)
-        moments.append(self._links.next_moment())
+        moments += [self._links.next_moment(), self._alerts.next_moment()]
         due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)

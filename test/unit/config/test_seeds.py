@@ -58,6 +58,5 @@ def test_each_thing_that_has_no_effect_is_told_once(settings: Settings) -> None:
     assert [text.partition(":")[0] for text in told] == [
         "[outgoing] thankyou_file_extension",
         "[logging] port",
-        "[email]",
         "[disk_space_monitor]",
     ]
