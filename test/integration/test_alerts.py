@@ -68,17 +68,22 @@ def site_with_mail(
 
 def test_a_server_that_is_away_is_one_mail_and_its_return_another(scratch: Path, private_sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, private_sshd, names=("one", "two")) as (site, port), mail_server(port, box):
-        with agent_of(site):
-            private_sshd.stop()
-            for stream in site.streams.values():
-                (stream.source / "f 1").write_text("content")
-            mails(box, 1)
-            quiet()
-            assert len(box.mails) == 1
-            private_sshd.start()
-            mails(box, 2, timeout=60)
-            quiet()
+    names = ("one", "two")
+    with (
+        site_with_mail(scratch, private_sshd, names=names) as (site, port),
+        mail_server(port, box),
+        agent_of(site) as agent,
+    ):
+        private_sshd.stop()
+        for stream in site.streams.values():
+            (stream.source / "f 1").write_text("content")
+        mails(box, 1)
+        quiet()
+        assert len(box.mails) == 1
+        private_sshd.start()
+        agent.reload()
+        mails(box, 2, timeout=60)
+        quiet()
     opened, closed = box.mails
     assert len(box.mails) == 2
     assert opened["Subject"].startswith("Site: unreachable: 127.0.0.1 port ")
@@ -101,18 +106,19 @@ def test_a_blip_is_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
     email = {"email": {**EMAIL, "after": 10}}
     with site_with_mail(scratch, private_sshd) as (site, port), mail_server(port, box):
         site.write_global(**email)
-        with agent_of(site):
+        with agent_of(site) as agent:
             private_sshd.stop()
             (site.streams["one"].source / "f").write_text("content")
             wait_until(lambda: said_by(site, "one").state.value == "UNREACHABLE", 15, "the target is unreachable")
             private_sshd.start()
+            agent.reload()
             wait_until(lambda: (site.streams["one"].target / "f").exists(), 20, "delivered")
             quiet(14)
     assert box.mails == []
 
 
 def quarantine_one(site: Site, name: str = "secret's") -> Path:
-    """Drop a file that the server's user may not read; root reads everything, so a link that is not wanted stands in."""
+    """Drop what is not wanted, a link, and wait until it is set aside."""
     stream = site.streams["one"]
     (stream.source / name).symlink_to("nowhere")
     moved = stream.source / "quarantine" / name
@@ -160,27 +166,27 @@ def test_messages_of_the_logs_that_belong_to_no_incident_are_one_mail(scratch: P
     assert "links.log ERROR (20 times, the last one:) something 19" in box.mails[0].get_content()
 
 
+@pytest.mark.slow
 def test_a_process_that_keeps_dying_and_a_broken_file_are_told(scratch: Path, sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box):
-        with agent_of(site):
-            write_ini(site.conf / "ds_one.ini", {"outgoing": {"retry_count": "many"}}, mode=0o400)
-            mails(box, 1)
-            site.add("one", data_stream={"settle_time": 0.2, "rescan_interval": 2}, outgoing={"retry_count": 1})
-            mails(box, 2)
-            first = len(box.mails)
+    with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box), agent_of(site):
+        write_ini(site.conf / "ds_one.ini", {"outgoing": {"retry_count": "many"}}, mode=0o400)
+        mails(box, 1)
+        site.add("one", data_stream={"settle_time": 0.2, "rescan_interval": 2}, outgoing={"retry_count": 1})
+        mails(box, 2)
+        first = len(box.mails)
 
-            def die_again() -> bool:
-                last = said_by(site, "one")
-                if last is not None:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        if psutil.Process(last.pid).cmdline()[:1] != ["mistamover: alerts"]:
-                            kill(last.pid)
-                return len(box.mails) > first
+        def die_again() -> bool:
+            last = said_by(site, "one")
+            if last is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if psutil.Process(last.pid).cmdline()[:1] != ["mistamover: alerts"]:
+                        kill(last.pid)
+            return len(box.mails) > first
 
-            wait_until(die_again, 40, "a mail about the process", every=0.3)
-            mails(box, 4, timeout=60)
-            quiet()
+        wait_until(die_again, 40, "a mail about the process", every=0.3)
+        mails(box, 4, timeout=60)
+        quiet()
     assert [subject.partition("/")[0] for subject in box.subjects[:2]] == [
         "Site: configuration: ",
         "Site: over: configuration: ",
@@ -191,28 +197,26 @@ def test_a_process_that_keeps_dying_and_a_broken_file_are_told(scratch: Path, ss
 
 def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, private_sshd) as (site, port):
-        with agent_of(site):
-            stream = site.streams["one"]
-            private_sshd.stop()
-            (stream.source / "f").write_text("content")
-            wait_until(
-                lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.3
-            )
-            said = site.ask("status").stdout
-            assert f"alerts: 1 mail waits: the mail server 127.0.0.1:{port}: Connection refused" in said
-            # Nothing waits for the mail.
-            private_sshd.start()
-            wait_until(lambda: (stream.target / "f").exists(), 60, "delivered")
-            kill(alerts_pid(site))
-            alerts_pid(site)
-            wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.3)
-            assert site.ask("status").returncode == 1
-            with mail_server(port, box):
-                mails(box, 2)
-                wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.3)
-                quiet()
-            assert site.ask("status").returncode == 0
+    with site_with_mail(scratch, private_sshd) as (site, port), agent_of(site) as agent:
+        stream = site.streams["one"]
+        private_sshd.stop()
+        (stream.source / "f").write_text("content")
+        wait_until(lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.3)
+        said = site.ask("status").stdout
+        assert f"alerts: 1 mail waits: the mail server 127.0.0.1:{port}: Connection refused" in said
+        # Nothing waits for the mail.
+        private_sshd.start()
+        agent.reload()
+        wait_until(lambda: (stream.target / "f").exists(), 60, "delivered")
+        kill(alerts_pid(site))
+        alerts_pid(site)
+        wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.3)
+        assert site.ask("status").returncode == 1
+        with mail_server(port, box):
+            mails(box, 2)
+            wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.3)
+            quiet()
+        assert site.ask("status").returncode == 0
     assert [subject.partition("127")[0] for subject in box.subjects] == [
         "Site: unreachable: ",
         "Site: over: unreachable: ",
@@ -262,24 +266,25 @@ def test_every_delivery_is_posted_in_order_also_through_kills_and_outages(scratc
     none_left(site)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_loses_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, private_sshd) as (site, port), mail_server(port, box):
-        with agent_of(site):
-            private_sshd.stop()
-            (site.streams["one"].source / "f").write_text("content")
-            pause = threading.Event()
-            for _ in range(6):
-                kill(alerts_pid(site))
-                pause.wait(0.7)
-            mails(box, 1)
-            private_sshd.start()
-            wait_until(lambda: (site.streams["one"].target / "f").exists(), 60, "delivered")
-            for _ in range(4):
-                kill(alerts_pid(site))
-                pause.wait(0.9)
-            wait_until(lambda: len(set(box.ids)) >= 2, 30, "the end is told")
-            quiet()
+    with site_with_mail(scratch, private_sshd) as (site, port), mail_server(port, box), agent_of(site) as agent:
+        private_sshd.stop()
+        (site.streams["one"].source / "f").write_text("content")
+        pause = threading.Event()
+        for _ in range(6):
+            kill(alerts_pid(site))
+            pause.wait(0.7)
+        mails(box, 1)
+        private_sshd.start()
+        agent.reload()
+        wait_until(lambda: (site.streams["one"].target / "f").exists(), 60, "delivered")
+        for _ in range(4):
+            kill(alerts_pid(site))
+            pause.wait(0.9)
+        wait_until(lambda: len(set(box.ids)) >= 2, 30, "the end is told")
+        quiet()
     assert len(set(box.ids)) == 2, box.subjects
     by_id = dict(zip(box.ids, box.subjects, strict=True))
     assert [subject.partition(":")[2].partition(" 127")[0] for subject in by_id.values()] == [

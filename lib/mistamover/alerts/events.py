@@ -59,7 +59,7 @@ class Feed:
         self._position = position
 
     def next(self) -> tuple[list[Event], Position] | None:
-        """Return the next events and the position behind them; None if there are none. Raise LedgerError."""
+        """Return the next events and the position behind them; None if there are none. Raise LedgerError, OSError."""
         mark = marks((self._ledger, *journal_of(self._ledger)))
         if mark == self._mark or not self._ledger.exists():
             return None
@@ -71,7 +71,8 @@ class Feed:
         if not found:
             # Taken before the reading: what came meanwhile is found next time.
             self._mark = mark
-            self._position = position
+            if position != self._position:
+                self.accept(position)
             return None
         return found, position
 

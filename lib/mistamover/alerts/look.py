@@ -128,7 +128,12 @@ class Looker:
 
     def _quarantined(self, stream: StreamSettings) -> Iterator[Condition]:
         ledger = stream.state_dir / LEDGER
-        noted: tuple[Trouble, ...] = self._fresh(ledger, journal_of(ledger), lambda: quarantined_in(ledger))
+        try:
+            noted: tuple[Trouble, ...] = self._fresh(ledger, journal_of(ledger), lambda: _quarantined_in(ledger))
+        except LedgerError as error:
+            # That it cannot be read now does not end an incident: what was seen last holds.
+            logger.error("%s", error)
+            noted = self._seen[ledger][1] if ledger in self._seen else ()
         root = os.fsencode(stream.directory)
         there = [trouble for trouble in noted if still_there(trouble, root)]
         if not there:
@@ -164,16 +169,14 @@ def journal_of(ledger: Path) -> tuple[Path, ...]:
     return (ledger.with_name(ledger.name + "-wal"),)
 
 
-def quarantined_in(ledger: Path) -> tuple[Trouble, ...]:
-    """Given a ledger, return what it notes as quarantined; nothing if it cannot be read."""
+def _quarantined_in(ledger: Path) -> tuple[Trouble, ...]:
     if not ledger.exists():
         return ()
     try:
         with Ledger(ledger, read_only=True) as opened:
             return tuple(trouble for trouble in opened.troubles() if trouble.quarantined)
-    except (LedgerError, sqlite3.Error) as error:
-        logger.error("%s cannot be read: %s", ledger, error)
-        return ()
+    except sqlite3.Error as error:
+        raise LedgerError(f"{ledger}: {error}") from error
 
 
 def _example(stream: StreamSettings, last: Snapshot) -> str:

@@ -69,9 +69,10 @@ def _server(values: Values, usual: int) -> tuple[str, int]:
     """Return the mail server and its port, from `smarthost` as HOST or HOST:PORT and the key `port`."""
     written, own = values.text(_MAIL, "smarthost") or "localhost", values.whole(_MAIL, "port")
     host, colon, after = written.rpartition(":")
-    if not colon or ":" in host:
-        # No port, or an IPv6 address.
+    if not colon or (":" in host and not host.endswith("]")):
+        # No port, or an IPv6 address without one.
         host, after = written, ""
+    host = host.strip("[]")
     try:
         check.host(host)
         port = check.integer(after, "1", "65535") if after else None
