@@ -90,3 +90,15 @@ class TransportBug(TransportError):
 
 class PeerFileError(MistamoverError):
     """A control, receipt or thank-you file does not say what it should."""
+
+
+class SecretError(MistamoverError):
+    """A file that holds a secret cannot be used: others may read it, or nobody can."""
+
+    exit_status = 2
+
+
+class AlertError(MistamoverError):
+    """A mail or a notification could not be handed over."""
+
+    retryable = True

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "receipts")
+COMMANDS = ("status", "why", "history", "receipts", "alert")
 
 _EPILOG = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
   mistamover receipts verify             prove the receipts of other agents
+  mistamover alert test                  send a mail and a notification to see whether they arrive
 
 exit status:
   0  all well; a one-off run delivered everything

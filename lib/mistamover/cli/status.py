@@ -20,7 +20,8 @@ _LONGEST_PERIOD = 86400.0
 
 _EPILOG = """\
 Exit status: 0 all is well; 1 a stream that should run is down, or its target cannot be reached, or it has units in
-quarantine, or its ledger cannot be read, or a disk is nearly full; 2 wrong words or configuration.
+quarantine, or its ledger cannot be read, or a disk is nearly full, or alerts cannot be handed over; 2 wrong words or
+configuration.
 
 Examples:
   mistamover status -c conf/global.ini           all streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable, table
@@ -12,6 +13,7 @@ from mistamover.cli.stream_report import SiteReport, StreamReport
 from mistamover.config.settings import StreamStatus
 from mistamover.files.names import display
 from mistamover.model import StreamState
+from mistamover.report.alerting import AlertReport
 
 _HEADER = (
     "STREAM",
@@ -42,6 +44,7 @@ def as_json(report: SiteReport) -> dict[str, Any]:
         "mode": master.mode or None if master else None,
         "problems": [*report.problems, *(master.problems if master else ())],
         "disks": disks_json(report),
+        "alerts": asdict(report.alerts) if report.alerts is not None else None,
         "streams": [_stream_json(stream) for stream in report.streams],
     }
 
@@ -52,6 +55,8 @@ def in_words(report: SiteReport, *, details: bool) -> list[str]:
     lines += [f"the configuration has a problem, shown is the last good one: {line}" for line in report.problems]
     if report.master is not None:
         lines += [f"the last good configuration is in force: {printable(line)}" for line in report.master.problems]
+    if report.alerts is not None:
+        lines += [f"alerts: {line}" for line in _alerts(report.alerts)]
     if report.streams:
         lines += table(_HEADER, (_row(stream, report.now) for stream in report.streams), left=(0, 1))
     else:
@@ -73,6 +78,16 @@ def _master_line(report: SiteReport) -> str:
     if master.config and printable(master.config) != ours:
         words.append(f"- but it was started with another one: {printable(master.config)}")
     return " ".join(words)
+
+
+def _alerts(alerts: AlertReport) -> Iterator[str]:
+    if alerts.mail_trouble:
+        wait = "waits" if alerts.mails == 1 else "wait"
+        yield f"{plural(alerts.mails, 'mail')} {wait}: {printable(alerts.mail_trouble)}"
+    if alerts.dropped:
+        yield f"{plural(alerts.dropped, 'mail')} could not be kept and were dropped"
+    if alerts.notify_trouble:
+        yield f"notifications wait: {printable(alerts.notify_trouble)}"
 
 
 def _row(stream: StreamReport, now: float) -> tuple[str, ...]:

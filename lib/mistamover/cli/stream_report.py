@@ -14,12 +14,14 @@ from mistamover.cli.common import is_held, is_served, reading
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import LedgerError
 from mistamover.model import StreamState
-from mistamover.report import disks, mastership
+from mistamover.report import alerting, disks, mastership
 from mistamover.report import snapshot as snapshots
+from mistamover.report.alerting import AlertReport
 from mistamover.report.disks import DisksReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Totals, Trouble
+from mistamover.stream.records import still_there
 
 #: Seconds after which a rate that was published says nothing about now.
 _RATE_HOLDS = 15.0
@@ -67,12 +69,16 @@ class SiteReport:
     problems: tuple[str, ...] = ()
     disks: DisksReport | None = None
     """None when nobody is to watch the disks, or nobody has looked yet."""
+    alerts: AlertReport | None = None
+    """None when nobody is to be told anything, or the process of alerts has not said anything yet."""
 
     @property
     def well(self) -> bool:
-        """Whether every stream is well, the configuration and the disks as well."""
+        """Whether every stream is well, and the configuration, the disks and the alerts as well."""
         full = self.disks is not None and any(each.level == "VLOW" for each in self.disks.filesystems)
-        return all(stream.well for stream in self.streams) and not (self.master and self.master.problems) and not full
+        told = self.alerts is None or self.alerts.well
+        configured = not (self.master and self.master.problems)
+        return all(stream.well for stream in self.streams) and configured and told and not full
 
 
 def report_on(
@@ -95,6 +101,7 @@ def report_on(
         streams=tuple(reports),
         problems=problems,
         disks=disks.read(settings.state_dir) if settings.disk.enabled else None,
+        alerts=alerting.read(settings.state_dir) if settings.alerts is not None else None,
     )
 
 
@@ -161,16 +168,6 @@ def _from_ledger(
             return ledger.totals(), quarantined, None
     except LedgerError as error:
         return None, (), str(error)
-
-
-def still_there(trouble: Trouble, root: bytes | None) -> bool:
-    """Given a note of a quarantine and the stream's directory, tell whether what it speaks of is still there.
-
-    An operator who has moved it back, or has thrown it away, has dealt with it.
-    """
-    if trouble.moved_to is not None:
-        return os.path.lexists(trouble.moved_to)
-    return root is None or os.path.lexists(root + b"/" + trouble.name)
 
 
 def _unconfigured(settings: Settings) -> list[Path]:

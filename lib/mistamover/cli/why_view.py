@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable
 from mistamover.cli.openers import Opener
-from mistamover.cli.stream_report import still_there
 from mistamover.cli.why_answer import Answer
 from mistamover.config.settings import StreamSettings, TransferMode
 from mistamover.files.names import display
 from mistamover.model import Action, Decision, Kind, StreamState
 from mistamover.stream.ledger import Delivery, Trouble
+from mistamover.stream.records import still_there
 
 _MOST_DELIVERIES = 5
 _MOST_OPENERS = 20

@@ -19,9 +19,6 @@ from mistamover.errors import Problem
 
 _PREFIX = "CONFIG__"
 _OLD_NAMES = {"size-only": "check_size", "checksum": "use_checksum"}
-_UNUSED_SECTIONS = {
-    "email": "this version reads the section but sends no mail",
-}
 
 
 def of_file(ini: IniFile, report: Report, stream: str = "") -> list[Entry]:
@@ -152,15 +149,3 @@ def _warn_of(entry: Entry, report: Report, stream: str) -> None:
         report.warn(entry.problem(f"is obsolete: {option.replaced}"))
     elif stream and option.service:
         report.warn(entry.problem("has no effect in a stream's file; it is read from the global file only"))
-
-
-def unused_sections(files: list[IniFile]) -> list[Problem]:
-    """Given all files, return one warning for each section that they have and that this version does not act on."""
-    found: dict[str, Problem] = {}
-    for ini in files:
-        for name, message in _UNUSED_SECTIONS.items():
-            line = ini.origins.get((name, ""))
-            if line is not None:
-                warning = Problem(file=str(ini.path), line=line, section=name, key="", message=message)
-                found.setdefault(name, warning)
-    return list(found.values())

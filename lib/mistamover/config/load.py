@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mistamover.config import entries, schema
+from mistamover.config.alerts import build_alerts
 from mistamover.config.build import build_disk, build_log, build_stream
 from mistamover.config.expand import DEFAULTS, Context, Entry, Place
 from mistamover.config.names import Found, Streams, find_streams
 from mistamover.config.read import IniFile, read
 from mistamover.config.report import Report
-from mistamover.config.settings import DiskSettings, Settings, StreamSettings
+from mistamover.config.settings import AlertSettings, DiskSettings, Settings, StreamSettings
 from mistamover.config.territory import Territory, inside
 from mistamover.config.values import Values, defaults
 from mistamover.errors import ConfigError, Problem
@@ -33,6 +34,7 @@ class _Draft:
     service: Values
     disk: DiskSettings
     streams: Streams
+    alerts: AlertSettings | None
     built: dict[str, StreamSettings] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=dict)
 
@@ -80,13 +82,17 @@ def _draft(global_file: Path, environ: Mapping[str, str]) -> _Draft:
     service = Values(context, file=path, base=path.parent, report=report)
     # That the file cannot be read explains all that is missing; telling it key by key would only hide the reason.
     streams = find_streams(service, report) if ini.readable else Streams(directory=path.parent, found=())
-    draft = _Draft(report=report, service=service, disk=build_disk(service), streams=streams)
+    draft = _Draft(
+        report=report,
+        service=service,
+        disk=build_disk(service),
+        streams=streams,
+        alerts=build_alerts(service),
+    )
     files = [ini]
     for found in streams.found:
         if found.file is not None:
             files.append(_add_stream(draft, found, found.file, of_environment))
-    for warning in entries.unused_sections(files):
-        report.warn(warning)
     return draft
 
 
@@ -218,5 +224,6 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         disk=draft.disk,
         streams=tuple(streams),
         sources=tuple(dict.fromkeys((service.file, draft.streams.directory, *files))),
+        alerts=draft.alerts,
         warnings=draft.report.warnings(),
     )

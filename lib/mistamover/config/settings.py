@@ -57,6 +57,14 @@ class WatchMode(enum.Enum):
     POLL = "poll"
 
 
+class Tls(enum.Enum):
+    """How the way to the mail server is encrypted."""
+
+    NONE = "none"
+    STARTTLS = "starttls"  # begins in the clear, and goes on encrypted or not at all
+    TLS = "tls"  # from the first byte
+
+
 #: Name of the directory, below the state directory, where the connections are kept that several streams share.
 LINKS = "links"
 
@@ -212,6 +220,48 @@ class StreamSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailSettings:
+    """How a mail gets to those who look after the service."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    """What every subject begins with."""
+    host: str
+    port: int
+    tls: Tls
+    ca_file: Path | None
+    login_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings:
+    """Where programs are told what happens."""
+
+    url: str
+    secret_file: Path | None
+    ca_file: Path | None
+    events: tuple[str, ...]
+    """Of `delivered`, `quarantined` and `incident`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """Who is told what, and when."""
+
+    after: float
+    """Seconds that an incident lasts before it is told, and is over before that is told."""
+    remind_interval: float
+    """Seconds; 0 reminds of nothing."""
+    threshold: str
+    """The least important level of log messages that are mailed."""
+    collect_time: float
+    """Seconds for which such messages are collected."""
+    mail: MailSettings | None
+    notify: NotifySettings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration at one moment."""
 
@@ -227,6 +277,8 @@ class Settings:
     streams: tuple[StreamSettings, ...]
     sources: tuple[Path, ...]
     """Every file and directory whose change calls for a reload."""
+    alerts: AlertSettings | None = None
+    """None when nobody is to be told anything."""
     warnings: tuple[str, ...] = ()
 
     def stream(self, name: str) -> StreamSettings | None:

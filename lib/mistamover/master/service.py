@@ -20,6 +20,7 @@ from types import FrameType
 from mistamover.config.load import load_lenient
 from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
+from mistamover.master.alerts import AlertsProcess
 from mistamover.master.child import Child, ChildState, Wish
 from mistamover.master.disk import DiskProcess
 from mistamover.master.fork import ends_well, fork, fork_arrivals, fork_stream, how_it_ended
@@ -92,6 +93,7 @@ class Master:
             fork=self._fork_helper,
         )
         self._disk = DiskProcess(fork=self._fork_helper)
+        self._alerts = AlertsProcess(self._fork_helper)
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -131,6 +133,7 @@ class Master:
         if self._mode is not Mode.ONE_OFF:
             # What is to be sent in one pass is there already: nobody has to wait.
             self._disk.consider(settings, now)
+            self._alerts.consider(settings, now)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
@@ -160,6 +163,7 @@ class Master:
         now = time.monotonic()
         self._links.tick(now)
         self._disk.tick(now)
+        self._alerts.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals:
@@ -195,6 +199,8 @@ class Master:
             elif pid == self._disk.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._disk.exited(code, how_it_ended(code), time.monotonic())
+            elif pid == self._alerts.pid:
+                self._alerts.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
             elif (child := by_pid.get(pid)) is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
 
@@ -293,6 +299,7 @@ class Master:
                 child.pid = None
         self._links.stop()
         self._disk.stop()
+        self._alerts.stop()
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -306,7 +313,7 @@ class Master:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)
-        moments += [self._links.next_moment(), self._disk.next_moment()]
+        moments += [self._links.next_moment(), self._disk.next_moment(), self._alerts.next_moment()]
         due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)

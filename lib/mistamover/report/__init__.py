@@ -1,1 +1,1 @@
-"""What people and programs are told: log files, alerts, and the status that a stream publishes."""
+"""What people and programs are told: log files, and the status that each process publishes."""

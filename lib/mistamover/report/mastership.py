@@ -55,6 +55,11 @@ def lock_file(state_dir: Path) -> Path:
     return state_dir / _LOCK
 
 
+def status_file(state_dir: Path) -> Path:
+    """Given a state directory, return the file in which its owner reports."""
+    return state_dir / _STATUS
+
+
 def unknown() -> MasterReport:
     """Return the report of an owner that has not said anything yet."""
     return MasterReport(pid=0, started=0.0, config="", host="", mode="")
@@ -68,13 +73,13 @@ def claim(state_dir: Path) -> int | None:
 def write(state_dir: Path, report: MasterReport) -> None:
     """Given a state directory and the owner's report, replace the last one. Raise OSError."""
     content = json.dumps(dataclasses.asdict(report)).encode()
-    write_whole(state_dir / _STATUS, content, durable=False)
+    write_whole(status_file(state_dir), content, durable=False)
 
 
 def read(state_dir: Path) -> MasterReport | None:
     """Given a state directory, return the last report of its last owner, or None if there is none to be read."""
     try:
-        values: dict[str, Any] = json.loads((state_dir / _STATUS).read_bytes())
+        values: dict[str, Any] = json.loads(status_file(state_dir).read_bytes())
         values["children"] = tuple(ChildReport(**child) for child in values["children"])
         values["problems"] = tuple(values["problems"])
         return MasterReport(**values)

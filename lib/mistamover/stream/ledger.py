@@ -181,6 +181,30 @@ class Ledger:
         for row in self._db.execute(f"{HISTORY} {condition} ORDER BY d.id DESC", values):
             yield delivery_of(row)
 
+    def delivered_after(self, number: int, most: int) -> list[Delivery]:
+        """Given the number of a delivery and how many are wanted, return the units delivered after it, in order."""
+        query = f"{HISTORY} WHERE d.id > ? AND NOT d.part ORDER BY d.id LIMIT ?"
+        return [delivery_of(row) for row in self._db.execute(query, (number, most))]
+
+    def confirmed_at(self, number: int) -> float | None:
+        """Given the number of a delivery, return when it was confirmed; None if it is not, or no longer, recorded."""
+        row = self._db.execute(
+            "SELECT b.confirmed FROM delivery d JOIN batch b ON b.id = d.batch WHERE d.id = ?", (number,)
+        ).fetchone()
+        return float(row[0]) if row else None
+
+    def last_before(self, moment: float) -> int:
+        """Given a time, return the number of the last delivery that was confirmed before it; 0 if there is none."""
+        (number,) = self._db.execute(
+            "SELECT coalesce(max(d.id), 0) FROM delivery d JOIN batch b ON b.id = d.batch WHERE b.confirmed < ?",
+            (moment,),
+        ).fetchone()
+        return int(number)
+
+    def last_number(self) -> int:
+        """Return the number of the last delivery that is recorded; 0 if there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
+
     def deliveries_of(self, name: bytes) -> list[Delivery]:
         """Given a unit's name, return its deliveries, the newest first."""
         query = f"{HISTORY} WHERE d.name = ? ORDER BY d.id DESC LIMIT 100"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,6 +121,16 @@ class Totals:
     quarantined: int
     last: float | None
     """When the last delivery was confirmed."""
+
+
+def still_there(trouble: Trouble, root: bytes | None) -> bool:
+    """Given a note of a quarantine and the stream's directory, tell whether what it speaks of is still there.
+
+    An operator who has moved it back, or has thrown it away, has dealt with it.
+    """
+    if trouble.moved_to is not None:
+        return os.path.lexists(trouble.moved_to)
+    return root is None or os.path.lexists(root + b"/" + trouble.name)
 
 
 def with_parts(whole: Confirmed) -> Iterator[tuple[bool, Confirmed]]:

@@ -233,12 +233,10 @@ def test_a_handshake_that_only_the_global_file_asks_for_is_no_problem(site: Site
     ("text", "words"),
     [
         ("[logging]\nport = 2000\n", "no port is opened"),
-        ("[logging]\nemail_timer = 3\n", "sends no mail"),
         ("[incoming]\nreceipt_file_extension = x\n", "the sender chooses"),
         ("[outgoing]\nthankyou_file_extension = x\n", "the receiver chooses"),
         ("[outgoing]\ntransfer_mode = move\n", "[rsync_ssh] transfer_mode"),
         ("oneoff = True\n", "command line"),
-        ("[email]\nfrom = a@b\n", "sends no mail"),
     ],
 )
 def test_what_has_no_effect_is_told_once(site: Site, text: str, words: str) -> None:

@@ -58,5 +58,4 @@ def test_each_thing_that_has_no_effect_is_told_once(settings: Settings) -> None:
     assert [text.partition(":")[0] for text in told] == [
         "[outgoing] thankyou_file_extension",
         "[logging] port",
-        "[email]",
     ]
