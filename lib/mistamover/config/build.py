@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mistamover.config import command, schema
+from mistamover.config import command
 from mistamover.config.settings import (
     LINKS,
     DiskSettings,
@@ -38,7 +38,6 @@ _WITHOUT_DIRECTORIES = ("ftp", "gridftp_myproxy", "gridftp_certificate")
 
 def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
     """Given a stream's name and values and the service's state directory, return the stream's settings."""
-    _check_planned(values)
     directory = _directory(values)
     unit = TransferUnit(values.text(_STREAM, "transfer_unit"))
     return StreamSettings(
@@ -114,14 +113,6 @@ def _levels(values: Values, kind: str, unit: int) -> Levels:
 
 def _threshold(values: Values, key: str) -> float | None:
     return values.amount(_DISK, key) if values.has(_DISK, key) else None
-
-
-def _check_planned(values: Values) -> None:
-    for option in schema.options():
-        if option.planned and values.flag(option.section, option.key):
-            values.problem(option.section, option.key, f"{option.planned}, expected False", "set it to False")
-        elif option.unused and values.is_set(option.section, option.key) and values.flag(option.section, option.key):
-            values.warn(option.section, option.key, f"has no effect: {option.unused}")
 
 
 def _directory(values: Values) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 from configobj.validate import ValidateError
 
-NOTES = ("required", "otherwise", "new", "scope", "unused")
+NOTES = ("required", "otherwise", "new", "scope")
 """Arguments of a type in schema.ini that describe the key and do not check its value."""
 
 _TRUE = frozenset(("true", "yes", "on", "1"))
@@ -63,11 +63,6 @@ def boolean(value: str) -> bool:
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
     raise CheckError("is neither true nor false", "True or False")
-
-
-def planned(value: str, reason: str) -> bool:
-    """Given the value of a switch that cannot be turned on yet, return it; who uses it refuses True with `reason`."""
-    return boolean(value)
 
 
 def replaced(value: str, instead: str, kind: str = "text") -> str | Path:
@@ -178,7 +173,7 @@ def bandwidth(value: str) -> str:
 
 
 _TYPES: tuple[Callable[..., Any], ...] = (
-    text, boolean, planned, replaced, integer, number, seconds, days, words, choice, path, filename, host, login,
+    text, boolean, replaced, integer, number, seconds, days, words, choice, path, filename, host, login,
     command, bandwidth,
 )  # fmt: skip
 NAMES = tuple(function.__name__ for function in _TYPES)

@@ -29,7 +29,6 @@ Keys may be written in upper or lower case; section names may not. A value can r
 _TYPES = {
     "text": "text",
     "boolean": "True or False",
-    "planned": "True or False; only False in this version",
     "integer": "whole number",
     "number": "number",
     "seconds": "seconds",

@@ -28,7 +28,7 @@ class Option:
     key: str
     type: str
     arguments: tuple[str, ...]
-    """The names of a choice, or the text of a replaced or planned key."""
+    """The names of a choice, or the text of a replaced key."""
     bounds: tuple[tuple[str, str], ...]
     default: str | None
     """As written in the schema; it may hold references to other keys."""
@@ -39,17 +39,11 @@ class Option:
     new: bool
     service: bool
     """Only the global file's value counts."""
-    unused: str
 
     @property
     def replaced(self) -> str:
         """What took the key's place, or ""."""
         return self.arguments[0] if self.type == "replaced" else ""
-
-    @property
-    def planned(self) -> str:
-        """Why the switch cannot be turned on, or ""."""
-        return self.arguments[0] if self.type == "planned" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +147,6 @@ def _option(section: str, key: str, described: str, comments: list[str]) -> Opti
         otherwise=named.get("otherwise", ""),
         new="new" in named,
         service=named.get("scope") == "service",
-        unused=named.get("unused", ""),
     )
 
 
