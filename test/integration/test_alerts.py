@@ -14,7 +14,7 @@ import pytest
 
 from agents import agent_of, kill, log_of, none_left, processes_of, said_by
 from mistamover.testing.sshd import PrivateSshd
-from receivers import Hook, Mailbox, hook_server, mail_server
+from receivers import Hook, Mailbox, hook_server, mail_server, silent_server
 from support import Site, free_port, wait_until, write_ini
 
 #: Seconds: what an incident must last, here.
@@ -221,6 +221,25 @@ def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_ssh
         "Site: unreachable: ",
         "Site: over: unreachable: ",
     ]
+
+
+def test_a_mail_server_that_hangs_holds_up_nothing(scratch: Path, sshd: PrivateSshd) -> None:
+    hook = Hook()
+    with hook_server(hook) as url, silent_server() as silent, site_with_mail(scratch, sshd) as (site, _):
+        site.write_global(
+            data_stream={"symlinks": "quarantine"},
+            email={"smarthost": f"127.0.0.1:{silent}"},
+            notify={"url": f"http://127.0.0.1:{url}/"},
+        )
+        with agent_of(site, stop=10):
+            quarantine_one(site)
+            wait_until(lambda: list((site.state / "alerts/mail").glob("*.json")), 15, "a mail waits")
+            # Longer than it takes to begin with the mail; the server is given half a minute for its greeting.
+            quiet(1.5)
+            names = drop(site, "one", 1, 2, 3)
+            wait_until(lambda: set(hook.names()) == set(names), 10, "the deliveries are posted")
+            wait_until(lambda: any(each.get("state") == "opened" for each in hook.events), 10, "the incident is posted")
+    assert len(list((site.state / "alerts/mail").glob("*.json"))) == 1
 
 
 def drop(site: Site, name: str, *numbers: int) -> list[str]:

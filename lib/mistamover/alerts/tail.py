@@ -16,6 +16,8 @@ OWN = "alerts"
 CONFIGURATION = ":configuration"
 """Owner of messages about configuration files; no stream has such a name."""
 
+_SUFFIX = ".log"
+
 #: Bytes of one file that are read at one look; what is more is read at the next.
 _MOST = 1 << 20
 
@@ -32,7 +34,7 @@ def at_the_end(directories: Iterable[Path]) -> dict[str, Position]:
     found: dict[str, Position] = {}
     for path in _logs(directories):
         status = os.stat(path)
-        found[str(path)] = (status.st_ino, status.st_size)
+        found[path] = (status.st_ino, status.st_size)
     return found
 
 
@@ -48,29 +50,34 @@ def follow(
     for path in _logs(directories):
         try:
             status = os.stat(path)
-            inode, offset = before.get(str(path), (0, 0))
+            inode, offset = before.get(path, (0, 0))
             if inode != status.st_ino or offset > status.st_size:
                 offset = 0
             text, end = _whole_lines(path, offset) if status.st_size > offset else (b"", offset)
         except OSError:
             # Renamed by a rotation at this moment; the next look finds the new one.
             continue
-        positions[str(path)] = (status.st_ino, end)
-        lines += _parsed(path.stem, text, least)
+        positions[path] = (status.st_ino, end)
+        lines += _parsed(os.path.basename(path).removesuffix(_SUFFIX), text, least)
     return positions, lines
 
 
-def _logs(directories: Iterable[Path]) -> list[Path]:
-    return [
-        path
-        for directory in dict.fromkeys(directories)
-        for path in sorted(directory.glob("*.log"))
-        if path.stem != OWN and path.is_file()
-    ]
+def _logs(directories: Iterable[Path]) -> list[str]:
+    found: list[str] = []
+    for directory in dict.fromkeys(map(str, directories)):
+        try:
+            with os.scandir(directory) as entries:
+                found += [
+                    e.path for e in entries if e.name.endswith(_SUFFIX) and e.name != OWN + _SUFFIX and e.is_file()
+                ]
+        except OSError:
+            # That of a stream which has not started yet is not there.
+            continue
+    return sorted(found)
 
 
-def _whole_lines(path: Path, offset: int) -> tuple[bytes, int]:
-    with path.open("rb") as file:
+def _whole_lines(path: str, offset: int) -> tuple[bytes, int]:
+    with open(path, "rb") as file:
         file.seek(offset)
         text = file.read(_MOST)
     end = text.rfind(b"\n") + 1

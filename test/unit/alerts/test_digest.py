@@ -76,5 +76,5 @@ def test_a_message_of_the_master_belongs_to_whom_it_speaks_of(tmp_path: Path) ->
         + entry("ERROR", "whatever")
     )
     (tmp_path / "alerts.log").write_text(entry("ERROR", "our own"))
-    lines = tail.follow([tmp_path, tmp_path], {}, "ERROR")[1]
+    lines = tail.follow([tmp_path, tmp_path / "none", tmp_path], {}, "ERROR")[1]
     assert [each.owner for each in lines] == ["a.b-c", tail.CONFIGURATION, ""]
