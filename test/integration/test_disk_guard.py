@@ -434,3 +434,27 @@ def test_a_site_without_thresholds_has_no_guard(tmp_path: Path, sshd: PrivateSsh
         assert guard_pid(agent) is None
         assert site.status()["disks"] is None
     assert not (site.state / "disks.json").exists()
+
+
+# -- the disk of the target -------------------------------------------------------------------
+
+
+@laws.BOTH_WAYS
+@pytest.mark.parametrize(("reserve", "free"), [(0, 0), (0, 0.4), (6, 4)])
+def test_a_target_without_room_is_waited_for(
+    tmp_path: Path, sshd: PrivateSshd, reserve: int, free: float, way: laws.Way
+) -> None:
+    (tmp_path / "remote").mkdir()
+    with mounted(tmp_path / "remote") as disk:
+        site, one = laws.make(tmp_path, sshd, everywhere=way, outgoing={"target_reserve": reserve, "retry_count": 1})
+        disk.leave(free)
+        with laws.lawful(site, one, timeout=20):
+            promised = {b"f%d" % n: laws.put(one.source / f"f{n}", os.urandom(100_000)) for n in range(10)}
+            wait_until(lambda: laws.snapshot(site, one).get("state") == "UNREACHABLE", 20, "it waits for the target")
+            laws.somewhere(one, promised)
+            assert laws.snapshot(site, one)["quarantined"] == 0
+            if reserve:
+                assert "target_reserve" in str(laws.snapshot(site, one)["hold"])
+                assert not laws.public(one)
+            disk.leave(10)
+            laws.arrived(one, promised, timeout=60)

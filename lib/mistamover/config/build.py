@@ -192,6 +192,7 @@ def _targets(values: Values) -> tuple[TargetSettings, ...]:
             required=True,
             hash=values.text(_OUT, "hash") or "",
             ssh=_ssh(values),
+            reserve=int(values.amount(_OUT, "target_reserve") * 1024 * 1024),
         ),
     )
 

@@ -106,6 +106,8 @@ class TargetSettings:
     required: bool
     hash: str
     ssh: SshSettings
+    reserve: int = 0
+    """Bytes that are to stay free at the target; 0 asks nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
