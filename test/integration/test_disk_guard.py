@@ -345,6 +345,21 @@ def test_what_was_not_delivered_is_deleted_only_if_that_is_said_in_words(
     assert (one.source / ".hidden").exists()
 
 
+def test_an_older_version_at_the_target_outlives_what_was_not_delivered(site: Site, disk: SmallDisk) -> None:
+    one = mirror(site)
+    site.write_global(disk_space_monitor={"delete_undelivered": True})
+    for path in one.source.glob("sub*/*"):
+        path.write_bytes(os.urandom(MIB))
+    disk.leave(0.5)
+    DiskGuard(watch_of(site)).round()
+    assert len(list(one.source.glob("sub*/*"))) == 6
+    disk.leave(6)
+    site.write_global(disk_space_monitor={"delete_undelivered": False})
+    site.add("one", rsync_ssh={"transfer_mode": "mirror"}, outgoing={"mirror_delete": True})
+    assert site.one_off().returncode == 0
+    assert len(contents(one.target)) == 8
+
+
 def test_what_was_deleted_is_not_removed_at_the_target_by_a_mirror_that_is_told_to_later(
     site: Site, disk: SmallDisk
 ) -> None:
