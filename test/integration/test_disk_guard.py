@@ -345,6 +345,21 @@ def test_what_was_not_delivered_is_deleted_only_if_that_is_said_in_words(
     assert (one.source / ".hidden").exists()
 
 
+def test_an_older_version_at_the_target_outlives_what_was_not_delivered(site: Site, disk: SmallDisk) -> None:
+    one = mirror(site)
+    site.write_global(disk_space_monitor={"delete_undelivered": True})
+    for path in one.source.glob("sub*/*"):
+        path.write_bytes(os.urandom(MIB))
+    disk.leave(0.5)
+    DiskGuard(watch_of(site)).round()
+    assert len(list(one.source.glob("sub*/*"))) == 6
+    disk.leave(6)
+    site.write_global(disk_space_monitor={"delete_undelivered": False})
+    site.add("one", rsync_ssh={"transfer_mode": "mirror"}, outgoing={"mirror_delete": True})
+    assert site.one_off().returncode == 0
+    assert len(contents(one.target)) == 8
+
+
 def test_what_was_deleted_is_not_removed_at_the_target_by_a_mirror_that_is_told_to_later(
     site: Site, disk: SmallDisk
 ) -> None:
@@ -434,3 +449,27 @@ def test_a_site_without_thresholds_has_no_guard(tmp_path: Path, sshd: PrivateSsh
         assert guard_pid(agent) is None
         assert site.status()["disks"] is None
     assert not (site.state / "disks.json").exists()
+
+
+# -- the disk of the target -------------------------------------------------------------------
+
+
+@laws.BOTH_WAYS
+@pytest.mark.parametrize(("reserve", "free"), [(0, 0), (0, 0.4), (6, 4)])
+def test_a_target_without_room_is_waited_for(
+    tmp_path: Path, sshd: PrivateSshd, reserve: int, free: float, way: laws.Way
+) -> None:
+    (tmp_path / "remote").mkdir()
+    with mounted(tmp_path / "remote") as disk:
+        site, one = laws.make(tmp_path, sshd, everywhere=way, outgoing={"target_reserve": reserve, "retry_count": 1})
+        disk.leave(free)
+        with laws.lawful(site, one, timeout=20):
+            promised = {b"f%d" % n: laws.put(one.source / f"f{n}", os.urandom(100_000)) for n in range(10)}
+            wait_until(lambda: laws.snapshot(site, one).get("state") == "UNREACHABLE", 20, "it waits for the target")
+            laws.somewhere(one, promised)
+            assert laws.snapshot(site, one)["quarantined"] == 0
+            if reserve:
+                assert "target_reserve" in str(laws.snapshot(site, one)["hold"])
+                assert not laws.public(one)
+            disk.leave(10)
+            laws.arrived(one, promised, timeout=60)

@@ -252,6 +252,7 @@ def _targets(values: Values) -> tuple[TargetSettings, ...]:
             # One hash does for both, where rsync can compute it.
             hash=_hash(values, handshake),
             ssh=_ssh(values),
+            reserve=int(values.amount(_OUT, "target_reserve") * 1024 * 1024),
             handshake=handshake,
         ),
     )

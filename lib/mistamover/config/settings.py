@@ -139,6 +139,8 @@ class TargetSettings:
     required: bool
     hash: str
     ssh: SshSettings
+    reserve: int = 0
+    """Bytes that are to stay free at the target; 0 asks nothing."""
     handshake: HandshakeSettings | None = None
     """Set where the target has an arrival monitor."""
 

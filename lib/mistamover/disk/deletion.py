@@ -49,8 +49,7 @@ def make_room(stream: StreamSettings, short: Callable[[], Shortage | None], *, u
             chosen = _choose(victims, root, shortage)
             if not chosen:
                 return
-            if not undelivered:
-                _forget(stream, chosen)
+            _forget(stream, chosen)
             yield from (root + b"/" + name for name in _delete_all(chosen, root))
 
 
@@ -71,11 +70,12 @@ def _delivered(stream: StreamSettings) -> Generator[Victim, None, None]:
 
 
 def _forget(stream: StreamSettings, victims: Sequence[Victim]) -> None:
-    """Take out of the ledger what is about to be deleted.
+    """Take out of the ledger what is about to be deleted: who turns `mirror_delete` on one day must not lose it there.
 
-    Should the guard die in between, it is delivered once more; and who turns `mirror_delete` on one day does not have
-    it removed at the target.
+    Should the guard die in between, what was delivered is delivered once more.
     """
+    if not _ledger_file(stream).exists():
+        return
     with Ledger(_ledger_file(stream)) as ledger:
         for target in stream.targets:
             ledger.forget_mirrored((victim.name for victim in victims), target.name)

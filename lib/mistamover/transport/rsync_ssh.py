@@ -118,6 +118,7 @@ class RsyncSsh:
     def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
         """See `Transport.deliver`."""
         self._ready()
+        self._ssh.need_room()
         trees = [unit for unit in batch.units if unit.kind is Kind.TREE]
         others = [unit for unit in batch.units if unit.kind is not Kind.TREE]
         verdicts, flushed = self._deliver_small(others, guard)
@@ -339,6 +340,7 @@ class RsyncSsh:
         self._ssh.open()
         with self._one_login():
             self._ssh.look()
+            self._ssh.need_room()
             self._sftp.probe(f"{self._ssh.session_place}/probe", f"{self._ssh.session_place}/probed")
             self._ssh.flush()
 

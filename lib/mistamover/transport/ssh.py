@@ -51,6 +51,7 @@ while read -r word; do
   here=moved; [ . -ef "$1" ] && [ -d "$2/$3" ] && here=here
   case $word in
     look) if [ -e "$4" ] || [ -L "$4" ]; then echo "$here stop"; else echo "$here go"; fi;;
+    room) echo "$here $(stat -f -c '%a %S' .)";;
     sync) if sync -f . ; then echo "$here 0"; else echo "$here 1"; fi;;
     sweep) rm -rf -- "$2/$3"/old-*; echo "$here 0";;
     leave) rm -rf -- "$2/$3" "$2/since"; rmdir -- "$2" "${2%/*}" 2>/dev/null; echo "$here 0";;
@@ -154,6 +155,21 @@ class SshConnection:
     def look(self) -> bool:
         """Tell whether the stop file is there. Raise TargetError when the directory is not the one we opened."""
         return self._ask("look", _ANSWER) == "stop"
+
+    def need_room(self) -> None:
+        """Make sure that more is free at the target than is to stay free. Raise TargetError if it is not."""
+        if not self._target.reserve:
+            return
+        try:
+            blocks, size = map(int, self._ask("room", _ANSWER).split())
+        except ValueError:
+            raise TargetError(f"{self._target.host}: cannot tell what is free in {self._target.directory}") from None
+        if blocks * size <= self._target.reserve:
+            free, kept = blocks * size >> 20, self._target.reserve >> 20
+            raise TargetError(
+                f"{self._target.host}: {free} MiB are free in {self._target.directory}, and {kept} are to stay free"
+                " (target_reserve)"
+            )
 
     def flush(self) -> None:
         """Wait until everything written below the target directory is on disk there."""

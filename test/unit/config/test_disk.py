@@ -78,3 +78,9 @@ def test_deletion_is_a_matter_of_each_stream(site: Site) -> None:
     site.write_stream("[data_stream]\ndeletion_enabled = True\n")
     site.write_stream(name="two")
     assert [stream.deletion_enabled for stream in site.load().streams] == [True, False]
+
+
+def test_what_stays_free_at_the_target_is_in_mebibytes(site: Site) -> None:
+    assert site.stream().targets[0].reserve == 0
+    site.write_stream("target_reserve = 1.5\n")
+    assert site.stream().targets[0].reserve == 3 * MIB // 2
