@@ -22,8 +22,9 @@ from mistamover.disk.watch import Watch
 from mistamover.files import stopfile
 from mistamover.report import disks
 from mistamover.testing.sshd import PrivateSshd
+from receivers import Mailbox, mail_server
 from small_disks import MIB, SmallDisk, mounted
-from support import Agent, Site, Stream, contents, wait_until
+from support import Agent, Site, Stream, contents, free_port, wait_until
 
 LEVELS = {"level_good": 8, "level_low": 5, "level_vlow": 2, "poll_interval": 0.1}
 
@@ -407,6 +408,26 @@ def test_fill_hold_free_resume_and_nothing_is_lost(site: Site, disk: SmallDisk) 
         wait_until(lambda: not public(near.source) and not public(far.source), 20, "all is clear")
         assert agent.stop() == 0
     assert "Traceback" not in laws.logs(site)
+
+
+def test_a_full_disk_is_one_mail_and_its_end_another(site: Site, disk: SmallDisk) -> None:
+    box, port = Mailbox(), free_port()
+    email = {"recipient": "me@example.org", "from": "a@example.org", "smarthost": f"127.0.0.1:{port}", "after": 1}
+    site.write_global(email={**email, "threshold": "CRITICAL"})
+    one = site.add("one")
+    with mail_server(port, box), agent_of(site) as agent:
+        wait_until(lambda: guard_pid(agent), 20, "the guard runs")
+        disk.leave(4)
+        wait_until(lambda: stopped(site) == {"one"}, 20, "arrivals are stopped")
+        wait_until(lambda: len(box.mails) == 1, 20, "it is told")
+        disk.leave(12)
+        wait_until(lambda: not stopped(site), 20, "arrivals go on")
+        wait_until(lambda: len(box.mails) == 2, 20, "that it is over is told")
+    opened, closed = box.mails
+    mount = os.path.realpath(one.source.parent)
+    assert f"disk: {mount}" in opened["Subject"]
+    assert "Streams: one" in opened.get_content()
+    assert f"over: disk: {mount}" in closed["Subject"]
 
 
 def test_changes_of_the_configuration_are_followed(site: Site, disk: SmallDisk) -> None:

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     UNREACHABLE = "unreachable"  # a target's circuit is open
     QUARANTINED = "quarantined"  # a stream has set something aside
     DYING = "dying"  # the process of a stream does not stay alive
+    DISK = "disk"  # a filesystem is so full that somebody has to wait
     CONFIGURATION = "configuration"  # a file cannot be used as it is
 
 

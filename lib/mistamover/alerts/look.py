@@ -1,7 +1,7 @@
 """What is wrong at one moment, from what the master and the streams keep on disk.
 
 Files that have not changed since the last look are not read again: a look at many idle streams is a few system calls
-for each.  Another source of conditions, such as free space on the disks, is added to `conditions`.
+for each.  Another source of conditions is added to `conditions`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from mistamover.config.settings import Settings, StreamSettings, TransferMode
 from mistamover.errors import LedgerError
 from mistamover.files.names import display
 from mistamover.model import StreamState
-from mistamover.report import mastership
+from mistamover.report import disks, mastership
 from mistamover.report import snapshot as snapshots
+from mistamover.report.disks import DisksReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Ledger, Trouble
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 MOST_NAMED = 20
 
 LEDGER = "ledger.sqlite"
+
+_MIB = 1024 * 1024
 
 Mark = tuple[tuple[int, int, int] | None, ...]
 
@@ -47,7 +50,7 @@ class Looker:
 
     def conditions(self) -> list[Condition]:
         """Return everything that is wrong now."""
-        found = [*self._of_the_master(), *self._unreachable()]
+        found = [*self._of_the_master(), *self._unreachable(), *self._full_disks()]
         for stream in self._settings.streams:
             found += self._quarantined(stream)
         return found
@@ -123,6 +126,26 @@ class Looker:
             stream.state_dir / snapshots.STATUS_FILE, (), lambda: snapshots.read(stream.state_dir)
         )
         return found
+
+    # -- disks --------------------------------------------------------------------------------
+
+    def _full_disks(self) -> Iterator[Condition]:
+        if not self._settings.disk.enabled:
+            return
+        state_dir = self._settings.state_dir
+        report: DisksReport | None = self._fresh(disks.status_file(state_dir), (), lambda: disks.read(state_dir))
+        for each in report.filesystems if report is not None else ():
+            if each.hold == "none":
+                continue
+            inodes = f", {each.inodes_free} of {each.inodes} inodes" if each.inodes else ""
+            yield Condition(
+                kind=Kind.DISK,
+                subject=each.mount,
+                words=f"{each.mount} has little room left: those who deliver there are asked to wait",
+                streams=each.stopped,
+                details=(f"Free: {each.free // _MIB} of {each.total // _MIB} MiB{inodes}.",),
+                retry="make room; they are let go by themselves",
+            )
 
     # -- quarantine ---------------------------------------------------------------------------
 

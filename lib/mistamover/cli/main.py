@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "receipts", "alert")
+COMMANDS = ("status", "why", "history", "quarantine", "receipts", "alert")
 
 _EPILOG = """\
 examples:
@@ -21,6 +21,7 @@ examples:
   mistamover status --watch              see what every stream is doing
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
+  mistamover quarantine list             list what could not be delivered, and why
   mistamover receipts verify             prove the receipts of other agents
   mistamover alert test                  send a mail and a notification to see whether they arrive
 
@@ -73,7 +74,7 @@ def _run_agent(words: Sequence[str]) -> int:
 
 def _parser(*, with_commands: bool) -> argparse.ArgumentParser:
     # Their modules are only imported for the one who reads this.
-    commands = "\n".join(f"  {name:<10}{_help_of(name)}" for name in COMMANDS if with_commands)
+    commands = "\n".join(f"  {name:<12}{_help_of(name)}" for name in COMMANDS if with_commands)
     return argparse.ArgumentParser(
         prog="mistamover",
         usage="mistamover [--one-off | --daemon] [GLOBAL_INI]\n       mistamover COMMAND [-h] [...]",

@@ -52,15 +52,20 @@ class DisksReport:
         return dataclasses.asdict(self)
 
 
+def status_file(state_dir: Path) -> Path:
+    """Given the service's state directory, return the file of the report."""
+    return state_dir / _FILE
+
+
 def write(state_dir: Path, report: DisksReport, *, durable: bool) -> None:
     """Given the service's state directory, replace the report there. Raise OSError."""
-    write_whole(state_dir / _FILE, json.dumps(report.as_json()).encode(), durable=durable)
+    write_whole(status_file(state_dir), json.dumps(report.as_json()).encode(), durable=durable)
 
 
 def read(state_dir: Path) -> DisksReport | None:
     """Given the service's state directory, return the last report, or None if there is none that can be read."""
     try:
-        values: dict[str, Any] = json.loads((state_dir / _FILE).read_bytes())
+        values: dict[str, Any] = json.loads(status_file(state_dir).read_bytes())
         values["filesystems"] = tuple(
             FilesystemReport(**{**each, "streams": tuple(each["streams"]), "stopped": tuple(each["stopped"])})
             for each in values["filesystems"]
@@ -74,9 +79,9 @@ def read(state_dir: Path) -> DisksReport | None:
 
 def is_there(state_dir: Path) -> bool:
     """Given the service's state directory, tell whether a guard has left a report there."""
-    return (state_dir / _FILE).exists()
+    return status_file(state_dir).exists()
 
 
 def forget(state_dir: Path) -> None:
     """Given the service's state directory, remove the report: nothing is watched any more. Raise OSError."""
-    (state_dir / _FILE).unlink(missing_ok=True)
+    status_file(state_dir).unlink(missing_ok=True)
