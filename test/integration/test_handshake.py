@@ -127,6 +127,10 @@ def test_files_arrive_with_receipts(sshd: PrivateSshd, scratch: Path, algorithm:
             pair.arrived(FILES)
             wait_until(lambda: len(pair.books()[0]) == len(FILES), 10, "receipts are taken")
         pair.no_messages()
+        said = pair.there.ask("status")
+        assert f"{len(FILES)} delivered, 0 wait" in said.stdout
+        assert said.returncode == 0
+    assert "no process serves its arrivals" in pair.there.ask("status").stdout
     taken, given = pair.books()
     assert sorted(taken) == sorted(given) == sorted(name.encode() for name in FILES)
 

@@ -31,6 +31,9 @@ _HEADER = (
 #: Waiting and quarantined units that are told one by one when a stream was asked for by its name.
 _MOST_DETAILS = 20
 
+#: Control files of which it is told what they wait for.
+_ARRIVALS_SHOWN = 5
+
 
 def as_json(report: SiteReport) -> dict[str, Any]:
     """Given the report, return it as JSON takes it."""
@@ -129,6 +132,7 @@ def _remarks(stream: StreamReport, now: float, details: bool) -> Iterator[str]:
         yield f"the history cannot be read: {printable(stream.problem)}"
     if stream.totals and stream.totals.last is not None and details:
         yield f"last delivery {human_time(stream.totals.last)} ({human_age(now - stream.totals.last)} ago)"
+    yield from _arrivals(stream)
     if stream.quarantined:
         yield from _quarantine(stream, details)
     if details:
@@ -143,10 +147,26 @@ def _why_not_served(stream: StreamReport) -> Iterator[str]:
         return
     elif settings.status is not StreamStatus.RUNNING:
         yield f"does not run: status = {settings.status.value} in {printable(settings.file)}"
-    elif not settings.targets:
+    elif not settings.targets and settings.monitor is None:
         yield f"sends nothing: transfer_protocol = none in {printable(settings.file)}"
+    elif not settings.targets:
+        yield "sends nothing, and takes in what others deliver"
     elif stream.snapshot.state is StreamState.DOWN:
         yield f"no process serves it, although it should run; its log is {printable(log_file(stream))}"
+
+
+def _arrivals(stream: StreamReport) -> Iterator[str]:
+    """Say how the arrival monitor is getting on."""
+    settings, last = stream.settings, stream.arrivals
+    if settings is None or settings.monitor is None:
+        return
+    log = printable(settings.log.directory / f"arrmon_{settings.name}.log")
+    if stream.should_receive and not stream.receives:
+        yield f"no process serves its arrivals, although it should run; its log is {log}"
+    elif last is not None:
+        yield f"arrivals in {printable(settings.monitor.directory)}: {last.delivered} delivered, {last.waiting} wait"
+        for name, reason in last.first[:_ARRIVALS_SHOWN]:
+            yield f"arrivals: {printable(name)}: {printable(reason)}"
 
 
 def log_file(stream: StreamReport) -> str:
@@ -192,4 +212,5 @@ def _stream_json(stream: StreamReport) -> dict[str, Any]:
         "history_bytes": totals.size if totals else 0,
         "last_delivery": totals.last if totals else None,
         "problem": stream.problem,
+        "arrivals": stream.arrivals.as_json() if stream.arrivals is not None else None,
     }

@@ -14,9 +14,10 @@ from mistamover.cli.common import is_held, is_served, reading
 from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import LedgerError
 from mistamover.model import StreamState
-from mistamover.report import alerting, disks, mastership
+from mistamover.report import alerting, arrivals, disks, mastership
 from mistamover.report import snapshot as snapshots
 from mistamover.report.alerting import AlertReport
+from mistamover.report.arrivals import ArrivalsReport
 from mistamover.report.disks import DisksReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
@@ -43,6 +44,10 @@ class StreamReport:
     """What is in quarantine now; the snapshot counts since the start of its process."""
     problem: str | None
     """Why the ledger cannot be read."""
+    receives: bool = False
+    """Whether a process serves its arrival monitor."""
+    arrivals: ArrivalsReport | None = None
+    """What that said last; None without one."""
 
     @property
     def should_run(self) -> bool:
@@ -50,9 +55,17 @@ class StreamReport:
         return should_run(self.settings)
 
     @property
+    def should_receive(self) -> bool:
+        """Whether the configuration wants an arrival monitor for it."""
+        settings = self.settings
+        return settings is not None and settings.status is StreamStatus.RUNNING and settings.monitor is not None
+
+    @property
     def well(self) -> bool:
         """Whether there is nothing that an operator has to look after."""
-        down = self.should_run and self.snapshot.state is StreamState.DOWN
+        down = (self.should_run and self.snapshot.state is StreamState.DOWN) or (
+            self.should_receive and not self.receives
+        )
         unreachable = self.snapshot.state is StreamState.UNREACHABLE
         return not (down or unreachable or self.quarantined or self.problem)
 
@@ -142,6 +155,8 @@ def _report(name: str, settings: StreamSettings | None, state_dir: Path, now: fl
         totals=totals,
         quarantined=quarantined,
         problem=problem,
+        receives=is_held(state_dir / arrivals.LOCK_FILE),
+        arrivals=arrivals.read(state_dir) if settings is not None and settings.monitor is not None else None,
     )
 
 

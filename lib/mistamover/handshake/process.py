@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -14,19 +13,16 @@ from setproctitle import setproctitle
 
 from mistamover.config.settings import MonitorSettings, StreamSettings
 from mistamover.errors import LedgerError
-from mistamover.files.durable import write_whole
 from mistamover.files.identity import DirectoryHandles
 from mistamover.files.names import display
 from mistamover.handshake.monitor import Monitor
 from mistamover.handshake.receipts import GIVEN, Book
-from mistamover.report import logs
+from mistamover.report import arrivals, logs
+from mistamover.report.arrivals import ArrivalsReport
 from mistamover.report.snapshot import lock
 from mistamover.watch.events import Events
 
 logger = logging.getLogger(__name__)
-
-#: Name of its lock, and of what it shows of itself, in the stream's state directory.
-LOCK, SNAPSHOT = "arrivals.lock", "arrivals.json"
 
 #: Exit statuses, as those of a stream (see `stream.process.Exit`).
 _DONE, _LEFT, _BROKEN, _BUSY = 0, 1, 70, 75
@@ -50,7 +46,7 @@ def run(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool
     setproctitle(f"mistamover: arrivals {settings.name}")
     logs.start(settings.log, f"arrmon_{settings.name}", to_stderr=to_stderr, debug=debug)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = lock(settings.state_dir / LOCK)
+    handle = lock(settings.state_dir / arrivals.LOCK_FILE)
     if handle is None:
         logger.error("arrivals of stream %s are served by another process already", settings.name)
         return _BUSY
@@ -77,7 +73,7 @@ class _Process:
         self._next_scan = 0.0
         self._new: set[bytes] = set()
         """Directories that have just come."""
-        self._shown = ""
+        self._shown: ArrivalsReport | None = None
         self._monitor = Monitor(monitor, settings.directory, Book(settings.state_dir / GIVEN))
 
     def serve(self, *, one_off: bool) -> int:
@@ -178,14 +174,14 @@ class _Process:
 
     def _show(self) -> None:
         waiting = self._monitor.waiting
-        words = [{"name": display(path), "reason": reason} for path, reason in list(waiting.items())[:_SHOWN]]
-        content = json.dumps({"delivered": self._monitor.delivered, "waiting": len(waiting), "first": words})
-        if content != self._shown:
+        first = tuple((display(path), reason) for path, reason in list(waiting.items())[:_SHOWN])
+        report = ArrivalsReport(delivered=self._monitor.delivered, waiting=len(waiting), first=first)
+        if report != self._shown:
             try:
-                write_whole(self._stream.state_dir / SNAPSHOT, content.encode(), durable=False)
+                arrivals.write(self._stream.state_dir, report)
             except OSError as error:
                 logger.error("cannot write the status of arrivals: %s", error)
-            self._shown = content
+            self._shown = report
 
     def wake(self) -> None:
         """End the wait, from any thread or a signal."""
