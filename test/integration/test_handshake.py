@@ -187,6 +187,8 @@ def test_the_monitor_is_killed_again_and_again(sshd: PrivateSshd, scratch: Path)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         pair.arrived(promised, timeout=60)
+        # Who was killed last has to be there again to take the thank-you files.
+        wait_until(pair.monitor_pid, 40, "the monitor is up")
     pair.no_messages()
     taken, given = pair.books()
     assert set(taken) == set(given) == {name.encode() for name in promised}

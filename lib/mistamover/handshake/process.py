@@ -15,6 +15,7 @@ from mistamover.config.settings import MonitorSettings, StreamSettings
 from mistamover.errors import LedgerError
 from mistamover.files.identity import DirectoryHandles
 from mistamover.files.names import display
+from mistamover.handshake import tidy
 from mistamover.handshake.monitor import Monitor
 from mistamover.handshake.receipts import GIVEN, Book
 from mistamover.report import arrivals, logs
@@ -147,6 +148,9 @@ class _Process:
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith(b"."):
                             pending.append(prefix + entry.name)
+                    elif tidy.is_leftover(entry.name):
+                        # Between two rounds nothing of ours is half written: a predecessor was killed.
+                        tidy.remove(handles, prefix + entry.name)
                     elif entry.name.startswith(b"."):
                         self._monitor.note([prefix + entry.name])
                         self._monitor.expire(handles, prefix + entry.name, now)

@@ -273,9 +273,8 @@ class Receipted:
             if deadline is not None and now >= deadline:
                 self._leave(going, FaultClass.ABANDONED, "the attempt was ended because something else came first")
             elif some and now - last_news > max(_LEAST_SILENCE, _SILENCE * self._settings.interval):
-                self._leave(
-                    going, FaultClass.REFUSED, "the other agent gave a receipt for others, but not for this one"
-                )
+                # That agent may have died in the middle: no attempt is counted against these.
+                self._leave(going, FaultClass.TARGET, "the other agent gave receipts for others, but none for these")
             elif now >= limit:
                 words = f"no receipt in {self._settings.longest_wait:g} s: is there an arrival monitor in {self._peer}?"
                 self._leave(going, FaultClass.TARGET, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 
 from mistamover.files.identity import DirectoryHandles, identity_of
@@ -11,6 +12,15 @@ from mistamover.files.names import MARK, looks_like_rsync_temporary
 from mistamover.model import Identity
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: What a file is called while it is written: this and twelve hexadecimal digits.
+_TEMPORARY = MARK + b"-"
+_LEFTOVER = re.compile(re.escape(_TEMPORARY) + rb"[0-9a-f]{12}")
+
+
+def is_leftover(last: bytes) -> bool:
+    """Given the last part of a name, tell whether `write` made it, and somebody who was killed has left it."""
+    return _LEFTOVER.fullmatch(last) is not None
 
 
 def write(handles: DirectoryHandles, path: bytes, content: bytes) -> None:
@@ -23,7 +33,7 @@ def write(handles: DirectoryHandles, path: bytes, content: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(last, dir_fd=directory, follow_symlinks=False).st_mode):
             raise FileExistsError(f"{os.fsdecode(last)} is there already, and no file")
-    temporary = MARK + b"-" + os.urandom(6).hex().encode()
+    temporary = _TEMPORARY + os.urandom(6).hex().encode()
     handle = os.open(temporary, _WRITE, 0o644, dir_fd=directory)
     try:
         with os.fdopen(handle, "wb") as stream:
