@@ -221,3 +221,16 @@ def test_hostile_messages_touch_nothing(pair: Pair, scratch: Path) -> None:
     assert all(path.read_bytes() == b"victim" for path in victims)
     assert sorted(os.listdir(pair.data)) == ["good", "victim"]
     assert "Traceback" not in laws.logs(pair.there)
+
+
+def test_a_new_file_of_the_same_content_and_second_is_delivered(pair: Pair) -> None:
+    digest = hashlib.md5(b"content").hexdigest()
+    with pair.monitor():
+        for number in range(2):
+            (pair.incoming / "f").write_bytes(b"content")
+            os.utime(pair.incoming / "f", ns=(10**18 + number, 10**18 + number))
+            control = f"_start_stager_ctrl_data_\nf\n7\n{digest}\n.f.{number}.00.rcpt\n_end_stager_ctrl_data_\n"
+            (pair.incoming / f".f.{CTRL}").write_text(control)
+            wait_until((pair.incoming / f".f.{number}.00.rcpt").exists, 10, "the receipt is given")
+            assert (pair.data / "f").read_bytes() == b"content"
+            (pair.data / "f").unlink()  # who it was for has taken it
