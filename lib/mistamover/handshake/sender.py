@@ -13,6 +13,7 @@ import os
 import select
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mistamover.config.settings import HandshakeSettings
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between the first looks for receipts; grows up to the interval that is set.
 _FIRST_LOOK = 0.01
+
+#: Seconds that one look may wait for a receipt: nothing else is heard meanwhile.
+_LONGEST_LOOK = 0.1
 
 #: So many times the interval, and so many seconds at least, may pass without a new receipt, when others of the batch
 #: have come, before what is left of it is given up for this time: one file must not keep thousands.
@@ -95,6 +99,8 @@ class Receipted:
         self._settings = settings
         self._algorithm = algorithm
         self._book = book
+        self._thanking = ThreadPoolExecutor(1, thread_name_prefix="thanks")
+        """Nobody waits for thank-you files to be put."""
         self._lists = settings.algorithm != messages.PLAIN
         """Whether the other agent is known to understand lists."""
 
@@ -152,7 +158,8 @@ class Receipted:
             fault = FaultClass.LINK if isinstance(error, LinkError) else FaultClass.TARGET
             self._leave(going, fault, str(error))
         self._book.add(going.entries)
-        self._thank(going.thanks)
+        if going.thanks:
+            self._thanking.submit(self._thank, going.thanks)
         return going.verdicts
 
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
@@ -169,6 +176,8 @@ class Receipted:
 
     def close(self, *, finished: bool) -> None:
         """See `Transport.close`."""
+        # What was thanked for is not left lying there.
+        self._thanking.shutdown()
         self._inner.close(finished=finished)
         self._book.close()
 
@@ -263,7 +272,8 @@ class Receipted:
         limit = last_news + self._settings.longest_wait
         some = False
         while going.waiting:
-            found = self._inner.fetch(list(going.waiting), lists.MOST_BYTES)
+            begin = time.monotonic()
+            found = self._inner.fetch(list(going.waiting), lists.MOST_BYTES, _LONGEST_LOOK)
             for path, content in found.items():
                 self._take(going, path, content)
             now = time.monotonic()
@@ -280,7 +290,7 @@ class Receipted:
                 self._leave(going, FaultClass.TARGET, words)
             elif going.waiting:
                 patience = min(pause, limit - now, deadline - now if deadline is not None else pause)
-                poll.poll(1000 * max(0.0, patience))
+                poll.poll(1000 * max(0.0, patience - (now - begin)))
                 pause = min(2 * pause, max(self._settings.interval, _FIRST_LOOK))
 
     def _take(self, going: _Round, path: bytes, content: bytes) -> None:

@@ -111,10 +111,11 @@ class Messenger(Protocol):
         Their directories exist.  Raise LinkError or TargetError; some may be there then.
         """
 
-    def fetch(self, names: Sequence[bytes], longest: int) -> dict[bytes, bytes]:
+    def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """Given names, return the content of those that are regular files of at most `longest` bytes there now.
 
-        Raise LinkError or TargetError.
+        When none of them is, so many seconds may be spent waiting for one; whether that is done is up to the
+        transport.  Raise LinkError or TargetError.
         """
 
 

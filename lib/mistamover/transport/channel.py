@@ -8,7 +8,7 @@ import os
 import select
 import shlex
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mistamover.transport import receiver
@@ -72,6 +72,31 @@ class Channel:
                 return answer
         self.end()
         return b""
+
+    def exchange(self, unsent: bytes, answered: Callable[[bytearray], bool], patience: float) -> bytes:
+        """Given frames, what tells whether the answers to them are complete, and for how many seconds nothing may
+        move, say the frames and return the answers.
+
+        Raise OSError, EOFError or TimeoutError; the receiver is not to be used again then.
+        """
+        answers = bytearray()
+        view = memoryview(unsent)
+        poll = select.poll()
+        poll.register(self.stdout, select.POLLIN)
+        while view or not answered(answers):
+            poll.register(self.stdin, select.POLLOUT if view else 0)
+            ready = {handle for handle, _ in poll.poll(1000 * patience)}
+            if not ready:
+                raise TimeoutError
+            if self.stdout in ready:
+                said = os.read(self.stdout, 1 << 16)
+                if not said:
+                    raise EOFError
+                answers += said
+            elif view:
+                with contextlib.suppress(BlockingIOError):
+                    view = view[os.write(self.stdin, view) :]
+        return bytes(answers)
 
     def end(self) -> None:
         """End the receiver."""

@@ -8,10 +8,11 @@ verdict: this module confirms, it never blames a target.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import TargetError
@@ -105,6 +106,22 @@ class Express:
             else:
                 self._give_up(channel)
         return verdicts, sending.clean
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Channel | None]:
+        """Lend a receiver for one exchange of messages; None where there can be none.
+
+        When the exchange ends by an exception, the receiver is given up.
+        """
+        channel = self._take()
+        try:
+            yield channel
+        except BaseException:
+            if channel is not None:
+                self._give_up(channel)
+            raise
+        if channel is not None:
+            self._give_back(channel)
 
     def withdraw(self) -> None:
         """Make sure that no receiver that was given up in the middle of a batch puts anything in place any more.

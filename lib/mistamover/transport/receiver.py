@@ -11,6 +11,8 @@ by a shell, and no part of a path may be a symbolic link.
 
 import contextlib
 import os
+import select
+import stat
 import struct
 import sys
 import time
@@ -19,19 +21,26 @@ MYPY = False
 if MYPY:
     from typing import BinaryIO
 
-VERSION = 1
+VERSION = 2
 
 #: kind, length of name, length of content, mode, user, group, time of modification in ns
 HEADER = struct.Struct("!BHIIIIq")
 
 #: Kinds of frames: look whether we are where we began; begin a batch; the name of a user or group; a directory that
-#: holds files of the batch; a file; the end of a batch; a directory that is to be there for its own sake.  For USER and
-#: GROUP the name is text and the number stands in its own field; for BEGIN the field `mode` is 1 when every file is to
-#: be flushed by itself.
-LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END, EMPTY = range(1, 9)
+#: holds files of the batch; a file; the end of a batch; a directory that is to be there for its own sake; a message to
+#: be put; a message to be fetched.  For USER and GROUP the name is text and the number stands in its own field; for
+#: BEGIN the field `mode` is 1 when every file is to be flushed by itself; for FETCH `size` is the most bytes that are
+#: wanted and `mode` the milliseconds in which it may still come.
+LOOK, BEGIN, USER, GROUP, DIRECTORY, FILE, END, EMPTY, PUT, FETCH = range(1, 11)
 
-#: Answers: to LOOK they are STAY, STOP or MOVED; to FILE and EMPTY, and to END for the whole batch, DONE or DECLINED.
+#: Answers: to LOOK they are STAY, STOP or MOVED; to FILE, EMPTY and PUT, and to END for the whole batch, DONE or
+#: DECLINED.  To FETCH it is the length of the content and the content, or NOTHING.
 STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
+LENGTH = struct.Struct("!I")
+NOTHING = LENGTH.pack(0xFFFFFFFF)
+
+#: Seconds between two looks for a message that is awaited: the first and the longest.
+LOOK_AGAIN, LOOK_AGAIN_AT_MOST = 0.001, 0.01
 
 #: Descriptors of directories that are kept open within one batch.
 MOST_DIRECTORIES = 200
@@ -43,6 +52,7 @@ SAY_EVERY = 1.0
 LONGEST_NAME = 255 - 8
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MESSAGE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -79,7 +89,11 @@ class Receiver:
         """Return STOP when the stop file is there, MOVED when the directory is not the one that was opened."""
         if not _same_place(self._top, self._place):
             return MOVED
-        return STOP if _exists(self._stop_file, self._root) else STAY
+        try:
+            os.stat(self._stop_file, dir_fd=self._root, follow_symlinks=False)
+        except OSError:
+            return STAY
+        return STOP
 
     def begin(self, flush: bool) -> None:
         """Given whether every file is to be flushed by itself, begin a batch: nothing is taken for granted."""
@@ -136,6 +150,39 @@ class Receiver:
             return DECLINED
         return DONE
 
+    def put(self, name: bytes, digest: bytes, content: bytes) -> bytes:
+        """Given a message, let it appear by rename, in a directory that is there; return DONE or DECLINED."""
+        try:
+            self._number += 1
+            # Beside the permit, where all goes with the session: nobody has to look for what is left of it.
+            temporary = os.path.dirname(self._permit) + b"/m-%06x" % (self._number & 0xFFFFFF)
+            above, _, last = name.rpartition(b"/")
+            handle = os.open(temporary, _FILE_FLAGS, 0o600, dir_fd=self._root)
+            try:
+                self._write(handle, digest, content)
+                self._ask_for_permit()
+                os.rename(temporary, last, src_dir_fd=self._root, dst_dir_fd=self._directory(above, make=False))
+            except BaseException:
+                os.unlink(temporary, dir_fd=self._root)
+                raise
+            finally:
+                os.close(handle)
+        except (OSError, ValueError):
+            return DECLINED
+        return DONE
+
+    def fetch(self, name: bytes, longest: int) -> bytes:
+        """Given the name of a message and the most bytes that are wanted, return its length and content, or NOTHING."""
+        above, _, last = name.rpartition(b"/")
+        try:
+            handle = os.open(last, _MESSAGE_FLAGS, dir_fd=self._directory(above, make=False))
+        except (OSError, ValueError):
+            return NOTHING
+        with open(handle, "rb") as message:
+            status = os.fstat(handle)
+            content = message.read(longest + 1) if stat.S_ISREG(status.st_mode) and status.st_size <= longest else None
+        return NOTHING if content is None or len(content) > longest else LENGTH.pack(len(content)) + content
+
     def end(self) -> bytes:
         """Finish the batch; return DONE, or DECLINED when what was put in place is not to be trusted."""
         try:
@@ -163,22 +210,27 @@ class Receiver:
     def _fill(
         self, handle: int, digest: bytes, content: bytes, mode: int, user: int, group: int, mtime_ns: int
     ) -> None:
+        self._write(handle, digest, content)
+        self._owners.give(handle, user, group, mode)
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+
+    def _write(self, handle: int, digest: bytes, content: bytes) -> None:
         view = memoryview(content)
         while view:
             view = view[os.write(handle, view) :]
         # What the filesystem gives back is compared, not what came over the wire.
         if self._new_hash(os.pread(handle, len(content) + 1, 0)).digest() != digest:
             raise ValueError("what was written is not what was sent")
-        self._owners.give(handle, user, group, mode)
-        os.utime(handle, ns=(mtime_ns, mtime_ns))
 
     def _flushes(self, directory: bytes) -> bool:
         """Whether what is in a directory is flushed here; what flushes whole batches misses other filesystems."""
         place = self._used.get(directory)
         return self._flush or (place is not None and place[0] != self._place[0])
 
-    def _directory(self, name: bytes) -> int:
-        """Given a directory's name, return a descriptor, opened part by part, never through a link."""
+    def _directory(self, name: bytes, make: bool = True) -> int:
+        """Given a directory's name, return a descriptor, opened part by part, never through a link; `make` what is not
+        there.
+        """
         handle = self._open.get(name)
         if handle is not None:
             return handle
@@ -190,10 +242,12 @@ class Receiver:
         above, _, last = name.rpartition(b"/")
         if last in (b"", b".", b".."):
             raise ValueError("not a plain name")
-        parent = self._directory(above)
+        parent = self._directory(above, make)
         try:
             handle = os.open(last, _DIRECTORY_FLAGS, dir_fd=parent)
         except FileNotFoundError:
+            if not make:
+                raise
             self._ask_for_permit()
             with contextlib.suppress(FileExistsError):  # another receiver of the same stream was quicker
                 os.mkdir(last, 0o700, dir_fd=parent)
@@ -272,14 +326,6 @@ def _same_place(path: bytes, place: "tuple[int, int]") -> bool:
         return False
 
 
-def _exists(name: bytes, directory: int) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
 def serve(source: "BinaryIO", sink: "BinaryIO") -> None:
     """Given where frames come from and where answers go, serve until the frames end."""
     top, stop_file, algorithm, permit = (source.read(struct.unpack("!H", source.read(2))[0]) for _ in range(4))
@@ -301,15 +347,21 @@ def _serve(receiver: Receiver, source: "BinaryIO", sink: "BinaryIO") -> None:
             return
         kind, length, size, mode, user, group, mtime_ns = HEADER.unpack(header)
         name = source.read(length)
-        if kind == FILE:
+        if kind in (FILE, PUT):
             digest, content = source.read(digest_size), source.read(size)
             if len(content) < size:
                 return
-            sink.write(receiver.file(name, digest, content, mode, user, group, mtime_ns))
+            if kind == FILE:
+                sink.write(receiver.file(name, digest, content, mode, user, group, mtime_ns))
+            else:
+                sink.write(receiver.put(name, digest, content))
             if time.monotonic() >= say_again:
                 # Who waits for us wants to see that something moves.
                 sink.flush()
                 say_again = time.monotonic() + SAY_EVERY
+        elif kind == FETCH:
+            sink.write(_fetch(receiver, name, size, mode / 1000, source))
+            sink.flush()
         elif kind in (DIRECTORY, EMPTY):
             receiver.directory(name, mode, user, group, mtime_ns)
             if kind == EMPTY:
@@ -326,6 +378,16 @@ def _serve(receiver: Receiver, source: "BinaryIO", sink: "BinaryIO") -> None:
             sink.flush()
         else:
             return
+
+
+def _fetch(receiver: Receiver, name: bytes, longest: int, patience: float, source: "BinaryIO") -> bytes:
+    """Look for a message until it is there, the patience is over, or the sender says something."""
+    ends, pause = time.monotonic() + patience, LOOK_AGAIN
+    while True:
+        found = receiver.fetch(name, longest)
+        if found != NOTHING or time.monotonic() >= ends or select.select([source], [], [], pause)[0]:
+            return found
+        pause = min(2 * pause, LOOK_AGAIN_AT_MOST)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class SmallFiles:
         if run.status != 0:
             raise _error(run)
 
-    def fetch(self, names: Sequence[bytes], longest: int) -> dict[bytes, bytes]:
+    def fetch(self, names: Sequence[bytes], longest: int, _patience: float) -> dict[bytes, bytes]:
         """See `Messenger.fetch`."""
         if not names:
             return {}
