@@ -50,6 +50,8 @@ class Listed:
     path: bytes
     identity: Identity
     control: ControlList
+    digest: str
+    """Of its content, as the receipt repeats it."""
     announced: tuple[Announced, ...]
     """Its entries, each as if it had a control file of its own."""
 
@@ -88,6 +90,7 @@ def read_control(handles: DirectoryHandles, path: bytes) -> Announced | Listed:
         path=path,
         identity=identity,
         control=listed,
+        digest=lists.digest_of(content),
         announced=tuple(_entry(path, identity, peer, listed.receipt, entry) for entry in listed.entries),
     )
 

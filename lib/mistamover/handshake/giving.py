@@ -25,16 +25,19 @@ class Giving:
         self._book = book
         self._thanks_suffix = thanks_suffix
 
-    def record(self, handles: DirectoryHandles, delivered: Sequence[Measured], now: float) -> None:
-        """Given the incoming directory, what was delivered (now or before), and the time, write its receipts down.
+    def record(
+        self, handles: DirectoryHandles, delivered: Sequence[Measured], newest: Mapping[bytes, Entry], now: float
+    ) -> None:
+        """Given the incoming directory, what was delivered (now or before), the newest receipts by name until now, and
+        the time, write its receipts down.
 
         Receipts of the same names that were given before go: who asks again does not look for them any more.
         Raise LedgerError.
         """
-        former = [self._book.last(each.announced.name) for each in delivered]
-        entries = [self._entry(each, now) for each in delivered]
+        entries = [self._entry(each, newest, now) for each in delivered]
         self._book.add(entries, [entry.name for entry in entries])
-        for each, entry in zip(delivered, former, strict=True):
+        for each in delivered:
+            entry = newest.get(each.announced.name)
             if entry is not None and entry.receipt != each.announced.control.receipt:
                 _remove_receipt(handles, each.announced.directory, entry.receipt)
 
@@ -64,16 +67,18 @@ class Giving:
         """Given a list, the names in it that were delivered, and those that are not as announced, give the receipt
         for all of it. Raise OSError.
         """
-        answers = tuple(_answer(each, each.name in delivered, wrong.get(each.name)) for each in listed.announced)
+        bad = [each.name for each in listed.announced if each.name not in delivered]
+        answers = tuple(_answer(name, wrong.get(name)) for name in bad)
         item = lists.ITEM + os.urandom(4).hex().encode()
-        receipt = ReceiptList(thanks=messages.stamped_name(item, now, self._thanks_suffix), answers=answers)
+        thanks = messages.stamped_name(item, now, self._thanks_suffix)
+        receipt = ReceiptList(thanks=thanks, control=listed.digest, wrong=answers)
         tidy.write(handles, listed.control.receipt, lists.compose_receipt(receipt))
         tidy.remove_same(handles, listed.path, listed.identity)
 
-    def _entry(self, measured: Measured, now: float) -> Entry:
+    def _entry(self, measured: Measured, newest: Mapping[bytes, Entry], now: float) -> Entry:
         announced = measured.announced
         # Of data that are not there any more, what was known of them.
-        known = None if measured.mtime_ns else self._book.intent(announced.name) or self._book.last(announced.name)
+        known = None if measured.mtime_ns else self._book.intent(announced.name) or newest.get(announced.name)
         return Entry(
             name=announced.name,
             size=announced.control.size,
@@ -109,10 +114,8 @@ def _beside(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def _answer(announced: Announced, well: bool, wrong: Measured | None) -> Answer:
-    """Given an entry of a list, whether it was delivered, and what is wrong with it, return what its sender is told."""
-    if well:
-        checksum = str(announced.control.checksum)
-        return Answer(name=announced.name, status=Status.OK, size=announced.control.size, checksum=checksum)
-    status, size = (wrong.status, wrong.size) if wrong is not None else (Status.IO_ERROR, -1)
-    return Answer(name=announced.name, status=status, size=size, checksum="")
+def _answer(name: bytes, wrong: Measured | None) -> Answer:
+    """Given an entry of a list that was not delivered, and what is wrong with it, return what its sender is told."""
+    if wrong is None:
+        return Answer(name=name, status=Status.IO_ERROR, size=-1)
+    return Answer(name=name, status=wrong.status, size=wrong.size)

@@ -41,6 +41,7 @@ _TREE = "tree-"
 #: Digits of a hash in hexadecimal, by algorithm; the one without a prefix is all that older agents know.
 LENGTHS = {"md5": 32, "sha256": 64, "blake2b": 128, "xxh128": 32}
 PLAIN = "md5"
+_CHECKSUM = re.compile(rb"(?:(tree-)?(%s):)?([0-9a-fA-F]+)" % b"|".join(name.encode() for name in LENGTHS))
 
 
 class Status(enum.IntEnum):
@@ -155,16 +156,22 @@ def parse_thanks(content: bytes) -> bytes:
 
 def parse_checksum(text: bytes) -> Checksum:
     """Given a checksum as it stands in a file, return it. Raise PeerFileError."""
-    words = text.decode("ascii", "replace").strip()
-    head, colon, digest = words.rpartition(":")
-    tree = head.startswith(_TREE)
+    whole = _CHECKSUM.fullmatch(text.strip())
+    if whole is not None:
+        tree_mark, named, digits = (part.decode() for part in whole.groups(b""))
+        if LENGTHS[named or PLAIN] == len(digits):
+            return Checksum(algorithm=named or PLAIN, digest=digits.lower(), tree=bool(tree_mark))
+    raise PeerFileError(_what_is_wrong(text.decode("ascii", "replace").strip()))
+
+
+def _what_is_wrong(words: str) -> str:
+    """Given a text that is no checksum, say why."""
+    head, colon, _ = words.rpartition(":")
     algorithm = head.removeprefix(_TREE) if colon else PLAIN
     length = LENGTHS.get(algorithm)
     if length is None:
-        raise PeerFileError(f"the checksum is of {display(head.encode()[:40])!r}, expected {', '.join(LENGTHS)}")
-    if not re.fullmatch(f"[0-9a-fA-F]{{{length}}}", digest):
-        raise PeerFileError(f"the checksum is {words[:150]!r}, expected {length} hexadecimal digits")
-    return Checksum(algorithm=algorithm, digest=digest.lower(), tree=tree)
+        return f"the checksum is of {display(head.encode()[:40])!r}, expected {', '.join(LENGTHS)}"
+    return f"the checksum is {words[:150]!r}, expected {length} hexadecimal digits"
 
 
 def can_be_named(item: bytes, *suffixes: str) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -123,18 +123,19 @@ class Monitor:
 
     def _take_single(self, handles: DirectoryHandles, announced: Sequence[Announced], now: float) -> None:
         """Take what has a control file of its own; what is not as announced waits."""
+        newest = self._book.newest([each.name for each in announced])
         fresh: list[Measured] = []
         old: list[Measured] = []
         bad: list[Measured] = []
         for each in self._measure(handles, announced):
             if each.status is Status.OK:
-                (old if self._is_repeat(each, now) else fresh).append(each)
+                (old if _is_repeat(each, newest, now) else fresh).append(each)
             else:
-                (old if self._is_known(handles, each, now) else bad).append(each)
+                (old if self._is_known(handles, each, newest, now) else bad).append(each)
         answered = [*self._deliver(fresh), *old]
         for each in old:
             tidy.remove(handles, each.announced.name)
-        self._giving.record(handles, answered, now)
+        self._giving.record(handles, answered, newest, now)
         for each in answered:
             self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
         for each in bad:
@@ -142,16 +143,17 @@ class Monitor:
 
     def _take_list(self, handles: DirectoryHandles, listed: Listed, now: float) -> None:
         """Take what a list announces, and answer all of it at once: its sender has sent the data before."""
+        newest = self._book.newest([each.name for each in listed.announced])
         measured = self._measure(handles, listed.announced)
         good = [each for each in measured if each.status is Status.OK]
-        old = [each for each in good if self._is_repeat(each, now)]
+        old = [each for each in good if _is_repeat(each, newest, now)]
         repeated = {each.announced.name for each in old}
         delivered = self._deliver([each for each in good if each.announced.name not in repeated])
         for each in old:
             tidy.remove(handles, each.announced.name)
         missing = [each for each in measured if each.status is Status.NO_SUCH_FILE]
-        known = [each for each in missing if self._was_delivered(each.announced, now)]
-        self._giving.record(handles, [*delivered, *old, *known], now)
+        known = [each for each in missing if self._was_delivered(each.announced, newest, now)]
+        self._giving.record(handles, [*delivered, *old, *known], newest, now)
         answered = {each.announced.name for each in (*delivered, *old, *known)}
         wrong = {each.announced.name: each for each in measured if each.status is not Status.OK}
         for name, each in wrong.items():
@@ -253,7 +255,9 @@ class Monitor:
 
     # -- what follows -------------------------------------------------------------------------
 
-    def _is_known(self, handles: DirectoryHandles, measured: Measured, now: float) -> bool:
+    def _is_known(
+        self, handles: DirectoryHandles, measured: Measured, newest: Mapping[bytes, Entry], now: float
+    ) -> bool:
         """Whether the data are not there because they were delivered already.
 
         They may as well be on their way: an older sender's control file comes first.  So that is waited for.
@@ -261,7 +265,7 @@ class Monitor:
         if measured.status is not Status.NO_SUCH_FILE:
             return False
         announced = measured.announced
-        if not self._was_delivered(announced, now):
+        if not self._was_delivered(announced, newest, now):
             return False
         ripe = announced.identity.ctime_ns / 1e9 + YOUNG
         if now < ripe or tidy.is_being_written(handles, announced.name):
@@ -269,25 +273,9 @@ class Monitor:
             return False
         return True
 
-    def _was_delivered(self, announced: Announced, now: float) -> bool:
-        known = self._book.intent(announced.name) or self._last(announced.name, now)
+    def _was_delivered(self, announced: Announced, newest: Mapping[bytes, Entry], now: float) -> bool:
+        known = self._book.intent(announced.name) or _recent(newest, announced.name, now)
         return known is not None and (known.size, known.checksum) == said_of(announced)
-
-    def _last(self, name: bytes, now: float) -> Entry | None:
-        entry = self._book.last(name)
-        return entry if entry is not None and now - entry.at < _REPEAT else None
-
-    def _is_repeat(self, measured: Measured, now: float) -> bool:
-        """Whether a sender that has seen no receipt sends what was delivered a while ago: it keeps the time of the
-        file.
-        """
-        if measured.tree:
-            return False
-        entry = self._last(measured.announced.name, now)
-        if entry is None or (entry.size, entry.checksum) != said_of(measured.announced):
-            return False
-        # To the nanosecond: a new file of the same content may follow within the second.
-        return entry.mtime_ns == measured.mtime_ns
 
     def _deliver(self, good: Sequence[Measured]) -> list[Measured]:
         """Deliver what is as announced; return what is in the stream's directory now, on disk."""
@@ -353,6 +341,22 @@ class Monitor:
         name = self._awaited.pop(path, None)
         if name is not None:
             self._waiting.pop(name, None)
+
+
+def _recent(newest: Mapping[bytes, Entry], name: bytes, now: float) -> Entry | None:
+    entry = newest.get(name)
+    return entry if entry is not None and now - entry.at < _REPEAT else None
+
+
+def _is_repeat(measured: Measured, newest: Mapping[bytes, Entry], now: float) -> bool:
+    """Whether a sender that has seen no receipt sends what was delivered a while ago: it keeps the time of the file."""
+    if measured.tree:
+        return False
+    entry = _recent(newest, measured.announced.name, now)
+    if entry is None or (entry.size, entry.checksum) != said_of(measured.announced):
+        return False
+    # To the nanosecond: a new file of the same content may follow within the second.
+    return entry.mtime_ns == measured.mtime_ns
 
 
 def _intent(measured: Measured) -> Intent:

@@ -8,12 +8,12 @@ longer fits.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +21,9 @@ from mistamover.errors import LedgerError
 
 #: Names of the two books in a stream's state directory: of what it took as sender, of what its arrival monitor gave.
 TAKEN, GIVEN = "receipts-taken.sqlite", "receipts-given.sqlite"
+
+#: Names that are asked for in one query.
+_AT_ONCE = 500
 
 #: The hash before the first one.
 _NOTHING = "0" * 64
@@ -117,10 +120,18 @@ class Book:
         assert isinstance(named, bytes) and isinstance(size, int) and isinstance(mtime_ns, int)
         return Intent(name=named, size=size, checksum=str(checksum), mtime_ns=mtime_ns)
 
-    def last(self, name: bytes) -> Entry | None:
-        """Given a name, return its newest receipt. Raise LedgerError."""
-        row = self._one(f"SELECT {_COLUMNS}, seal FROM receipt WHERE name = ? ORDER BY id DESC LIMIT 1", name)  # noqa: S608
-        return _entry(row) if row else None
+    def newest(self, names: Sequence[bytes]) -> dict[bytes, Entry]:
+        """Given names, return the newest receipt of each that has one. Raise LedgerError."""
+        found: dict[bytes, Entry] = {}
+        try:
+            for begin in range(0, len(names), _AT_ONCE):
+                some = names[begin : begin + _AT_ONCE]
+                # Of the other columns SQLite takes those of the row that has the greatest id.
+                query = f"SELECT {_COLUMNS}, seal, max(id) FROM receipt WHERE name IN ({_marks(some)}) GROUP BY name"  # noqa: S608
+                found.update((row[0], _entry(row[:-1])) for row in self._db.execute(query, some))
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self._path}: {error}") from error
+        return found
 
     def entries(self, *, newest_first: bool = False) -> Iterator[Entry]:
         """Yield every receipt, in the order in which they were written down. Raise LedgerError."""
@@ -172,16 +183,12 @@ class Book:
 
 def seal_of(entry: Entry, before: str) -> str:
     """Given an entry and the seal of the one before, return its seal."""
-    values = [
-        entry.name.hex(),
-        entry.size,
-        entry.checksum,
-        repr(entry.at),
-        entry.peer,
-        entry.receipt.hex(),
-        entry.mtime_ns,
-    ]
-    return hashlib.sha256(json.dumps([before, *values]).encode()).hexdigest()
+    # As `json.dumps` would put a list of these, in a third of the time.
+    text = (
+        f'[{_quoted(before)}, "{entry.name.hex()}", {entry.size}, {_quoted(entry.checksum)}, "{entry.at!r}", '
+        f'{_quoted(entry.peer)}, "{entry.receipt.hex()}", {entry.mtime_ns}]'
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def first_broken(entries: Iterable[Entry]) -> tuple[int, Entry | None]:
@@ -193,6 +200,10 @@ def first_broken(entries: Iterable[Entry]) -> tuple[int, Entry | None]:
             return good, entry
         good += 1
     return good, None
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _values(entry: Entry) -> tuple[object, ...]:

@@ -21,8 +21,8 @@ from mistamover.errors import LinkError, PeerFileError, TargetError
 from mistamover.files import digests
 from mistamover.files.names import display
 from mistamover.handshake import lists, messages
-from mistamover.handshake.lists import Answer, ControlList
-from mistamover.handshake.messages import Checksum, Control, Status
+from mistamover.handshake.lists import ControlList
+from mistamover.handshake.messages import Checksum, Control, Receipt, Status
 from mistamover.handshake.receipts import Book, Entry
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, MessagingTransport, Zip
@@ -64,6 +64,14 @@ class _Message:
     errands: dict[bytes, _Errand]
     """By name."""
     is_list: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """Why a unit was not taken."""
+
+    fault: FaultClass
+    words: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -297,7 +305,7 @@ class Receipted:
         """Take a receipt in: judge what it says of each unit, and thank for it."""
         message = going.waiting.pop(path)
         try:
-            thanks, answers = self._read(message, content)
+            thanks, refusals = self._read(message, content)
         except PeerFileError as error:
             names = ", ".join(display(name) for name in list(message.errands)[:3])
             logger.warning("the receipt for %s is refused: %s", names, error)
@@ -305,41 +313,41 @@ class Receipted:
             going.verdicts += [_failed(e.confirmed.unit, FaultClass.REFUSED, words) for e in message.errands.values()]
             return
         going.thanks[thanks] = messages.compose_thanks(path.rpartition(b"/")[2])
+        receipt, now = path.rpartition(b"/")[2], time.time()
         for name, errand in message.errands.items():
-            self._judge(going, errand, answers.get(name), path)
+            refusal = refusals.get(name)
+            if refusal is not None:
+                words = f"the other agent says: {refusal.words}"
+                going.verdicts.append(_failed(errand.confirmed.unit, refusal.fault, words))
+                continue
+            going.verdicts.append(errand.confirmed)
+            going.entries.append(self._entry(errand, receipt, now))
 
-    def _read(self, message: _Message, content: bytes) -> tuple[bytes, dict[bytes, Answer]]:
-        """Return the path of the thank-you file, and the answers by the names of units. Raise PeerFileError."""
+    def _read(self, message: _Message, content: bytes) -> tuple[bytes, dict[bytes, _Refusal]]:
+        """Return the path of the thank-you file, and what was not taken, by the names of units. Raise PeerFileError."""
         if message.is_list:
             listed = lists.parse_receipt(content)
-            return listed.thanks, {answer.name: answer for answer in listed.answers}
+            if listed.control != lists.digest_of(message.content):
+                raise PeerFileError("it is the answer to another list")
+            return listed.thanks, {answer.name: _refusal(answer.status, answer.size) for answer in listed.wrong}
         receipt = messages.parse_receipt(content)
         self._lists = self._lists or receipt.lists
         ((name, errand),) = message.errands.items()
         if receipt.item != errand.item:
             raise PeerFileError(f"it speaks of {display(receipt.item)}")
-        answer = Answer(name=name, status=receipt.status, size=receipt.size, checksum=receipt.checksum)
-        return _join(errand.directory, receipt.thanks), {name: answer}
+        refusal = _why_not(errand, receipt)
+        return _join(errand.directory, receipt.thanks), {name: refusal} if refusal is not None else {}
 
-    def _judge(self, going: _Round, errand: _Errand, answer: Answer | None, path: bytes) -> None:
+    def _entry(self, errand: _Errand, receipt: bytes, now: float) -> Entry:
         unit = errand.confirmed.unit
-        refusal = _why_not(errand, answer)
-        if refusal is not None:
-            bad = answer is not None and answer.status is Status.IO_ERROR
-            fault = FaultClass.TARGET if bad else FaultClass.REFUSED
-            going.verdicts.append(_failed(unit, fault, f"the other agent says: {refusal}"))
-            return
-        going.verdicts.append(errand.confirmed)
-        going.entries.append(
-            Entry(
-                name=unit.name,
-                size=errand.size,
-                checksum=str(errand.checksum),
-                at=time.time(),
-                peer=self._peer,
-                receipt=path.rpartition(b"/")[2],
-                mtime_ns=unit.identity.mtime_ns,
-            )
+        return Entry(
+            name=unit.name,
+            size=errand.size,
+            checksum=str(errand.checksum),
+            at=now,
+            peer=self._peer,
+            receipt=receipt,
+            mtime_ns=unit.identity.mtime_ns,
         )
 
     def _leave(self, going: _Round, fault: FaultClass, reason: str) -> None:
@@ -348,17 +356,22 @@ class Receipted:
         going.waiting.clear()
 
 
-def _why_not(errand: _Errand, answer: Answer | None) -> str | None:
+def _why_not(errand: _Errand, receipt: Receipt) -> _Refusal | None:
     """Given what was said and what was answered, return why that is no success; None if it is."""
-    if answer is None:
-        return "nothing of this file"
-    if answer.status is not Status.OK:
-        return answer.status.words
-    if answer.size != errand.size:
-        return f"it has {answer.size} bytes there, {errand.size} here"
-    if answer.checksum.lower() != str(errand.checksum):
-        return f"its checksum there is {display(answer.checksum[:150].encode())}, not {errand.checksum}"
-    return None
+    if receipt.status is not Status.OK:
+        return _refusal(receipt.status, receipt.size)
+    if receipt.size != errand.size:
+        words = f"it has {receipt.size} bytes there, {errand.size} here"
+    elif receipt.checksum.lower() != str(errand.checksum):
+        words = f"its checksum there is {display(receipt.checksum[:150].encode())}, not {errand.checksum}"
+    else:
+        return None
+    return _Refusal(fault=FaultClass.REFUSED, words=words)
+
+
+def _refusal(status: Status, size: int) -> _Refusal:
+    fault = FaultClass.TARGET if status is Status.IO_ERROR else FaultClass.REFUSED
+    return _Refusal(fault=fault, words=f"{status.words} ({size} bytes there)" if size >= 0 else status.words)
 
 
 def _failed(unit: Unit, fault: FaultClass, reason: str) -> Failed:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mistamover.handshake.receipts import Book, Entry, Intent, first_broken
+from mistamover.handshake.receipts import Book, Entry, Intent, first_broken, seal_of
 
 
 def entry(name: bytes, **values: object) -> Entry:
@@ -32,12 +36,20 @@ def path(tmp_path: Path) -> Path:
 def test_what_was_written_is_found_after_a_restart(path: Path) -> None:
     book = Book(path, read_only=True)
     assert [each.name for each in book.entries()] == [b"a", b"b\xff", b"a"]
-    newest = book.last(b"a")
-    assert newest is not None and newest.size == 9
-    assert book.last(b"c") is None
+    newest = book.newest([b"c", b"a"])
+    assert [(name, each.size, each.seal) for name, each in newest.items()] == [(b"a", 9, [*book.entries()][2].seal)]
     assert book.intent(b"a") is None
     assert book.intent(b"b") == Intent(name=b"b", size=6, checksum="y", mtime_ns=4)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@given(st.binary(), st.text(), st.text(), st.floats(allow_nan=False), st.integers())
+def test_a_seal_is_the_hash_of_all_that_an_entry_says(
+    name: bytes, checksum: str, peer: str, at: float, number: int
+) -> None:
+    each = entry(name, checksum=checksum, peer=peer, at=at, mtime_ns=number, size=number)
+    values = [name.hex(), number, checksum, repr(at), peer, each.receipt.hex(), number]
+    assert seal_of(each, "before") == hashlib.sha256(json.dumps(["before", *values]).encode()).hexdigest()
 
 
 def test_a_whole_book_is_good(path: Path) -> None:
