@@ -114,10 +114,13 @@ class Messenger(Protocol):
     def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """Given names, return the content of those that are regular files of at most `longest` bytes there now.
 
-        When none of them is, so many seconds may be spent waiting for one; whether that is done is up to the
+        When the last is not, so many seconds may be spent waiting for it; whether that is done is up to the
         transport.  Raise LinkError or TargetError.
         """
 
 
 class MessagingTransport(Transport, Messenger, Protocol):
     """A transport that carries messages as well."""
+
+    def deliver_unflushed(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """As `deliver`, but what is confirmed may not be on disk yet: somebody at the target sees to that."""

@@ -46,10 +46,10 @@ class Desk:
         """See `Messenger.fetch`."""
         if not names:
             return {}
-        # Only one can be waited for: those after it would have to wait as well.
-        wait = int(1000 * patience) if len(names) == 1 else 0
         contents = _Contents(len(names))
-        frames = [frame(receiver.FETCH, name, size=longest, mode=wait) for name in names]
+        # The last one is waited for: those after it would have to wait as well.
+        frames = [frame(receiver.FETCH, name, size=longest) for name in names[:-1]]
+        frames.append(frame(receiver.FETCH, names[-1], size=longest, mode=int(1000 * patience)))
         if self._exchange(frames, contents.are_complete) is None:
             return self._small_files.fetch(names, longest, patience)
         return {name: content for name, content in zip(names, contents.found, strict=True) if content is not None}

@@ -39,15 +39,16 @@ STAY, STOP, MOVED, DONE, DECLINED = b"s", b"p", b"m", b"d", b"x"
 LENGTH = struct.Struct("!I")
 NOTHING = LENGTH.pack(0xFFFFFFFF)
 
-#: Seconds between two looks for a message that is awaited: the first and the longest.
+#: Whoever reads messages there may be another user.
+MESSAGE_MODE = 0o644
+
+#: Seconds between two looks for a message: the first and the longest.
 LOOK_AGAIN, LOOK_AGAIN_AT_MOST = 0.001, 0.01
 
 #: Descriptors of directories that are kept open within one batch.
 MOST_DIRECTORIES = 200
-
 #: Seconds after which answers are passed on even where there are few.
 SAY_EVERY = 1.0
-
 #: rsync cuts longer names to make room for its decoration, and so do we: what cleans up after it knows the form.
 LONGEST_NAME = 255 - 8
 
@@ -67,8 +68,7 @@ class Receiver:
         """
         import hashlib
 
-        self._top = top
-        self._stop_file = stop_file
+        self._top, self._stop_file = top, stop_file
         self._new_hash = getattr(hashlib, algorithm)
         self._root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._place = _place(os.fstat(self._root))
@@ -157,7 +157,7 @@ class Receiver:
             # Beside the permit, where all goes with the session: nobody has to look for what is left of it.
             temporary = os.path.dirname(self._permit) + b"/m-%06x" % (self._number & 0xFFFFFF)
             above, _, last = name.rpartition(b"/")
-            handle = os.open(temporary, _FILE_FLAGS, 0o600, dir_fd=self._root)
+            handle = os.open(temporary, _FILE_FLAGS, MESSAGE_MODE, dir_fd=self._root)
             try:
                 self._write(handle, digest, content)
                 self._ask_for_permit()
@@ -178,10 +178,14 @@ class Receiver:
             handle = os.open(last, _MESSAGE_FLAGS, dir_fd=self._directory(above, make=False))
         except (OSError, ValueError):
             return NOTHING
-        with open(handle, "rb") as message:
+        try:
             status = os.fstat(handle)
-            content = message.read(longest + 1) if stat.S_ISREG(status.st_mode) and status.st_size <= longest else None
-        return NOTHING if content is None or len(content) > longest else LENGTH.pack(len(content)) + content
+            if not stat.S_ISREG(status.st_mode) or status.st_size > longest:
+                return NOTHING
+            content = os.pread(handle, longest + 1, 0)
+        finally:
+            os.close(handle)
+        return LENGTH.pack(len(content)) + content if len(content) <= longest else NOTHING
 
     def end(self) -> bytes:
         """Finish the batch; return DONE, or DECLINED when what was put in place is not to be trusted."""
@@ -231,9 +235,8 @@ class Receiver:
         """Given a directory's name, return a descriptor, opened part by part, never through a link; `make` what is not
         there.
         """
-        handle = self._open.get(name)
-        if handle is not None:
-            return handle
+        if name in self._open:
+            return self._open[name]
         if not name:
             self._used[b""] = self._place
             return self._root
@@ -307,11 +310,11 @@ class Owners:
         group = self._group.get(group, group)
         if not self._root and group not in self._groups:
             group = status.st_gid
-        changed = (user, group) != (status.st_uid, status.st_gid)
-        if changed:
+        if (user, group) != (status.st_uid, status.st_gid):
             os.chown(handle, user, group)
-        # A change of owner takes the special bits away.
-        if changed or status.st_mode & 0o7777 != mode:
+            # That takes the special bits away.
+            os.fchmod(handle, mode)
+        elif status.st_mode & 0o7777 != mode:
             os.fchmod(handle, mode)
 
 

@@ -118,11 +118,18 @@ class RsyncSsh:
 
     def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
         """See `Transport.deliver`."""
+        return self._deliver(batch, guard, flush=True)
+
+    def deliver_unflushed(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """See `MessagingTransport.deliver_unflushed`."""
+        return self._deliver(batch, guard, flush=False)
+
+    def _deliver(self, batch: Batch, guard: Guard, *, flush: bool) -> list[Verdict]:
         self._ready()
         self._ssh.need_room()
         trees = [unit for unit in batch.units if unit.kind is Kind.TREE]
         others = [unit for unit in batch.units if unit.kind is not Kind.TREE]
-        verdicts, flushed = self._deliver_small(others, guard)
+        verdicts, flushed = self._deliver_small(others, guard, flush=flush)
         rest = [unit for unit in others if unit.name not in verdicts]
         unflushed: list[Verdict] = []
         try:
@@ -141,6 +148,8 @@ class RsyncSsh:
             judged = {verdict.unit.name for verdict in unflushed}
             left = [unit for unit in (*rest, *trees) if unit.name not in judged]
             unflushed += [Failed(unit=unit, fault=fault, reason=str(error)) for unit in left]
+        if not flush:
+            return [*verdicts.values(), *unflushed]
         if flushed:
             return [*verdicts.values(), *self._flushed(unflushed)]
         return self._flushed([*verdicts.values(), *unflushed])
@@ -158,12 +167,14 @@ class RsyncSsh:
                 self._ssh.remove_temporaries(*temporary_prefixes(names))
                 self._leftovers.end(batch)
 
-    def _deliver_small(self, units: Sequence[Unit], guard: Guard) -> tuple[dict[bytes, Verdict], bool]:
-        """Send what may go the express way; return the verdicts, by name, and whether what they confirm is flushed."""
+    def _deliver_small(self, units: Sequence[Unit], guard: Guard, *, flush: bool) -> tuple[dict[bytes, Verdict], bool]:
+        """Send what may go the express way; return the verdicts, by name, and whether what they confirm is flushed, as
+        few files are at once where that is asked for.
+        """
         small = [unit for unit in units if self._express.takes(unit)]
         if not small or not self._express.open():
             return {}, True
-        flush = len(small) <= (_FEW_BESIDE_LARGE if self._large_under_way else _FEW)
+        flush = flush and len(small) <= (_FEW_BESIDE_LARGE if self._large_under_way else _FEW)
         batch = self._leftovers.begin([unit.name for unit in small])
         clean = False
         try:

@@ -7,6 +7,7 @@ following a link, and never beyond its longest size.
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,8 +72,13 @@ def _read(handles: DirectoryHandles, name: bytes, longest: int) -> bytes | None:
     except OSError:
         # A link, a directory, or not there: it is not what was asked for.
         return None
-    with os.fdopen(handle, "rb") as stream:
-        content = stream.read(longest + 1)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > longest:
+            return None
+        content = os.pread(handle, longest + 1, 0)
+    finally:
+        os.close(handle)
     return content if len(content) <= longest else None
 
 
