@@ -10,14 +10,12 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -35,14 +33,16 @@ ATTEMPTS: Final = 3
 
 _GREETING = b"AMQP\x00\x00\x09\x01"
 
+Ports = tuple[int, int, int, int]
+"""Of clients, of clients that encrypt, of Erlang, of its port mapper."""
+
 
 def available() -> str | None:
     """Return why a private broker cannot run here, or None if it can."""
     if _server() is None:
         return "not installed: rabbitmq-server"
-    if shutil.which("epmd") is None:
-        return "not installed: epmd (of Erlang)"
-    return None if find_spec("kombu") else "not installed: kombu (pip install mistamover[amqp])"
+    missing = [name for name in ("epmd", "openssl") if shutil.which(name) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
 
 
 class PrivateRabbit:
@@ -54,13 +54,19 @@ class PrivateRabbit:
         self.directory = Path(self._temporary or directory or "").absolute()
         self.host = "127.0.0.1"
         self.port = 0
+        self.tls_port = 0
+        self.certificate = self.directory / "certificate.pem"
+        """What a client must trust on the port for TLS."""
         self.user = "robot"
         self.password = f"s3cret-{secrets.token_hex(8)}"
         self.log = self.directory / "output.log"
-        self._ports = (0, 0, 0)
+        self._ports: Ports = (0, 0, 0, 0)
         self._processes: list[subprocess.Popen[bytes]] = []
         for name in ("home", "data", "log"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
+        self._key = self.directory / "key.pem"
+        if not self._key.exists():
+            _certify(self._key, self.certificate)
 
     def __enter__(self) -> Self:
         """Start and return the broker."""
@@ -92,18 +98,14 @@ class PrivateRabbit:
             return
         for ports in [self._ports] if self.port else [_free_ports() for _ in range(ATTEMPTS)]:
             if self._launch(ports):
-                self._ports, self.port = ports, ports[0]
+                self._ports, self.port, self.tls_port = ports, ports[0], ports[1]
                 return
         raise RuntimeError(f"RabbitMQ does not start; it said: {self.log.read_text(errors='replace')[-3000:]}")
 
     def stop(self) -> None:
         """End it at once with SIGKILL, as a switched-off machine would; harmless when not running."""
-        victims: list[psutil.Process] = []
-        for process in self._processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                parent = psutil.Process(process.pid)
-                parent.suspend()  # no new child between the list and the kill
-                victims += [*parent.children(recursive=True), parent]
+        self.pause()  # no new child between the list and the kill
+        victims = self._tree()
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
@@ -115,16 +117,23 @@ class PrivateRabbit:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes that SIGKILL does not end: {left}")
             pause.wait(0.01)
+        # One with threads counts as dead before its last thread has closed what it had open.
+        while self.port and _listens(self.host, self.port):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"port {self.port} is still open")
+            pause.wait(0.01)
 
     def pause(self) -> None:
         """Freeze it: to the clients it looks like a network that swallows packets."""
-        for process in self._processes:
-            os.kill(process.pid, signal.SIGSTOP)
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        for process in self._processes:
-            os.kill(process.pid, signal.SIGCONT)
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def close(self) -> None:
         """Stop, and remove the directory if it is a temporary one."""
@@ -132,9 +141,18 @@ class PrivateRabbit:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _launch(self, ports: tuple[int, int, int]) -> bool:
+    def _tree(self) -> list[psutil.Process]:
+        """Return all that runs; the parents come before their children."""
+        found: list[psutil.Process] = []
+        for process in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(process.pid)
+                found += [parent, *parent.children(recursive=True)]
+        return found
+
+    def _launch(self, ports: Ports) -> bool:
         """Given the ports, start the port mapper and the broker; return False if they end instead of listening."""
-        port, _, mapper = ports
+        port, _, _, mapper = ports
         environment = self._environment(ports)
         # In the foreground: the one that the broker would start by itself outlives it.
         self._spawn(["epmd", "-port", str(mapper), "-address", self.host], environment)
@@ -168,13 +186,18 @@ class PrivateRabbit:
             pause.wait(0.05)
         return False
 
-    def _environment(self, ports: tuple[int, int, int]) -> dict[str, str]:
+    def _environment(self, ports: Ports) -> dict[str, str]:
         """Given the ports, write its configuration; return the environment, which holds nothing of the machine's."""
-        port, distribution, mapper = ports
+        port, encrypted, distribution, mapper = ports
         configuration = self.directory / "rabbitmq.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
             f"listeners.tcp.1 = {self.host}:{port}\n"
+            f"listeners.ssl.1 = {self.host}:{encrypted}\n"
+            f"ssl_options.cacertfile = {self.certificate}\n"
+            f"ssl_options.certfile = {self.certificate}\n"
+            f"ssl_options.keyfile = {self._key}\n"
+            "ssl_options.verify = verify_none\n"
             f"default_user = {self.user}\n"
             f"default_pass = {self.password}\n"
             # A disk that is nearly full, as that of a test machine may be, must not block publishers.
@@ -207,12 +230,25 @@ def _server() -> Path | None:
     return Path(found) if found else None
 
 
-def _free_ports() -> tuple[int, int, int]:
-    """Return three TCP ports of the loopback that are free at this moment."""
+def _free_ports() -> Ports:
+    """Return four TCP ports of the loopback that are free at this moment."""
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        first, second, third = (int(probe.getsockname()[1]) for probe in probes)
-        return first, second, third
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        first, second, third, fourth = (int(probe.getsockname()[1]) for probe in probes)
+        return first, second, third, fourth
+
+
+def _certify(key: Path, certificate: Path) -> None:
+    """Given two paths, write a new key and a certificate for the loopback there."""
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, "-keyout", str(key), "-out", str(certificate), *names],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SOON,
+    )
 
 
 def _lives(process: psutil.Process) -> bool:
