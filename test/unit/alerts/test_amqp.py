@@ -1,0 +1,178 @@
+"""Messages to a real RabbitMQ, one after another and in trouble."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brokers import Subscriber, client_of, password_file
+from mistamover.alerts.amqp import Amqp
+from mistamover.config.settings import AmqpSettings
+from mistamover.errors import AlertError, AlertRefused, SecretError
+from mistamover.testing.rabbitmq import PrivateRabbit
+from receivers import silent_server
+from support import TOP, free_port
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def settings(rabbit: PrivateRabbit, tmp_path: Path) -> AmqpSettings:
+    return replace(
+        somewhere(tmp_path.name), port=rabbit.port, user=rabbit.user, password_file=password_file(rabbit, tmp_path)
+    )
+
+
+def somewhere(exchange: str) -> AmqpSettings:
+    return AmqpSettings(
+        host="127.0.0.1",
+        port=free_port(),
+        tls=False,
+        vhost="/",
+        user="guest",
+        password_file=None,
+        ca_file=None,
+        exchange=exchange,
+        routing_key="mistamover.{stream}.{event}",
+        mandatory=True,
+        events=(),
+    )
+
+
+def event(number: int, kind: str = "delivered", **more: Any) -> dict[str, Any]:
+    return {"id": f"id-{number}", "event": kind, "stream": "a.b", "name": f"f{number}", **more}
+
+
+def close(poster: Amqp) -> None:
+    poster._broker._close()
+
+
+def test_messages_arrive_in_order_with_all_they_need(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    box, poster = Subscriber(rabbit, settings.exchange).bind(), Amqp(settings)
+    poster.post([event(number) for number in range(150)], 12.7)
+    poster.post([event(200, "quarantined")], 13.0)
+    poster.post([{"id": "x", "event": "incident", "streams": ["a", "b"]}, {"id": "y", "event": "test"}], 14.0)
+    poster.rest()
+    assert [each["id"] for each in box.take()] == [*(f"id-{n}" for n in range(150)), "id-200", "x", "y"]
+    first = box.messages[0]
+    assert first.delivery_info["routing_key"] == "mistamover.a_b.delivered"
+    assert (first.content_type, first.properties["delivery_mode"]) == ("application/json", 2)
+    assert (first.properties["message_id"], first.properties["type"]) == ("id-0", "delivered")
+    assert [each.delivery_info["routing_key"] for each in box.messages[150:]] == [
+        "mistamover.a_b.quarantined",
+        "mistamover.-.incident",
+        "mistamover.-.test",
+    ]
+    close(poster)
+
+
+def test_what_no_queue_takes_is_refused_and_nothing_behind_it_comes_first(
+    rabbit: PrivateRabbit, settings: AmqpSettings
+) -> None:
+    box = Subscriber(rabbit, settings.exchange, "*.*.delivered").bind()
+    poster = Amqp(settings)
+    events = [event(1), event(2), event(3, "quarantined"), event(4, "quarantined"), event(5)]
+    for _ in range(3):
+        with pytest.raises(AlertRefused, match=r"takes mistamover\.a_b\.quarantined: bind one"):
+            poster.post(events, 1.0)
+    # What was taken already is not published again.
+    assert box.names() == ["f1", "f2"]
+    other = Subscriber(rabbit, settings.exchange, "*.*.quarantined").bind()
+    poster.post(events, 1.0)
+    assert box.names() == ["f1", "f2", "f5"]
+    assert other.names("quarantined") == ["f3", "f4"]
+    # The memory of it is gone: the next call is another one.
+    poster.post([event(1)], 1.0)
+    assert box.names() == ["f1", "f2", "f5", "f1"]
+    lax = Amqp(replace(settings, mandatory=False))
+    lax.post([event(9, "incident")], 1.0)
+    close(lax)
+    close(poster)
+
+
+def test_an_exchange_of_another_type_is_told(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    with client_of(rabbit) as client:
+        client.default_channel.exchange_declare(settings.exchange, "fanout", durable=True, auto_delete=False)
+    with pytest.raises(AlertError, match=r"is no durable one of type topic \(.*current is 'fanout'\): remove it"):
+        Amqp(settings).post([event(1)], 1.0)
+
+
+def test_a_login_that_is_refused_is_told_without_the_password(
+    rabbit: PrivateRabbit, settings: AmqpSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert settings.password_file is not None
+    settings.password_file.write_text("wr/ng-password\n")
+    with pytest.raises(AlertError, match="ACCESS_REFUSED - Login was refused") as caught:
+        Amqp(settings).post([event(1)], 1.0)
+    assert caught.value.__cause__ is None
+    for secret in ("wr/ng", "wr%2Fng"):
+        assert secret not in f"{caught.value!r} {caplog.text}"
+    settings.password_file.write_text("\n")
+    with pytest.raises(SecretError, match="must be the password"):
+        Amqp(settings).post([event(1)], 1.0)
+    settings.password_file.chmod(0o644)
+    with pytest.raises(SecretError, match="read by others"):
+        Amqp(settings).post([event(1)], 1.0)
+    with pytest.raises(AlertError, match="vhost nowhere not found"):
+        Amqp(replace(settings, password_file=password_file(rabbit, tmp_path), vhost="nowhere")).post([event(1)], 1.0)
+
+
+def test_a_broker_that_is_away_or_hangs_is_given_up(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    with pytest.raises(AlertError, match=r"amqp://127\.0\.0\.1:\d+/%2F: Connection refused"):
+        Amqp(replace(settings, port=free_port())).post([event(1)], 1.0)
+    with silent_server() as port, pytest.raises(AlertError, match="no answer in time"):
+        Amqp(replace(settings, port=port), timeout=0.3).post([event(1)], 1.0)
+    box, poster = Subscriber(rabbit, settings.exchange).bind(), Amqp(settings, timeout=2)
+    poster.post([event(1)], 1.0)
+    rabbit.pause()
+    try:
+        with pytest.raises(AlertError, match="no answer in time"):
+            poster.post([event(2), event(3)], 1.0)
+    finally:
+        rabbit.resume()
+    poster.post([event(2), event(3)], 1.0)
+    box.take()
+    assert [each["name"] for each in box.once()] == ["f1", "f2", "f3"]
+    close(poster)
+
+
+def test_the_way_is_encrypted_and_the_certificate_must_be_good(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    box = Subscriber(rabbit, settings.exchange).bind()
+    tls = replace(settings, tls=True, port=rabbit.tls_port)
+    with pytest.raises(AlertError, match=r"amqps://127\.0\.0\.1:\d+/%2F: .*certificate verify failed"):
+        Amqp(tls).post([event(1)], 1.0)
+    poster = Amqp(replace(tls, ca_file=rabbit.certificate))
+    poster.post([event(1)], 1.0)
+    poster.rest()
+    poster.post([event(2)], 1.0)
+    assert box.names() == ["f1", "f2"]
+    close(poster)
+    with pytest.raises(AlertError, match="certificate"):
+        Amqp(replace(tls, ca_file=rabbit.certificate, host="localhost")).post([event(1)], 1.0)
+
+
+def test_a_connection_that_the_broker_has_closed_is_opened_anew(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    box, poster = Subscriber(rabbit, settings.exchange).bind(), Amqp(settings)
+    poster.post([event(1)], 1.0)
+    rabbit.stop()
+    poster.rest()
+    rabbit.start()
+    poster.post([event(2)], 1.0)
+    assert box.names() == ["f1", "f2"]
+    close(poster)
+
+
+def test_nothing_is_loaded_where_no_broker_is_named() -> None:
+    words = "import mistamover.master.service, mistamover.alerts.process, mistamover.alerts.ways, sys"
+    check = f"{words}; print([name for name in ('kombu', 'amqp', 'http.client') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", check], env={"PYTHONPATH": str(TOP / "lib")}, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
