@@ -59,6 +59,9 @@ class Broker:
         self._published = 0
         self._taken: Callable[[str], None] = lambda _: None
         self._unconfirmed: dict[int, Message] = {}
+        """By number, in the order in which they were published."""
+        self._confirmed: set[int] = set()
+        """Numbers of those that wait for one before them."""
         self._returned: dict[str, str] = {}
         """Id and routing key of what no queue takes."""
 
@@ -171,6 +174,7 @@ class Broker:
         self._channel = self._producer = None
         self._blocked = False
         self._unconfirmed.clear()
+        self._confirmed.clear()
         if connection is not None:
             # Not the polite way, which waits for an answer.
             connection.collect()
@@ -203,8 +207,11 @@ class Broker:
             self._connection.blocking_read(left)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        for each in [known for known in self._unconfirmed if known == tag or (multiple and known < tag)]:
-            message = self._unconfirmed.pop(each)
+        self._confirmed.update(known for known in self._unconfirmed if known == tag or (multiple and known < tag))
+        # In order: what is published again after an error must not be missing before what is not.
+        while self._unconfirmed and (first := next(iter(self._unconfirmed))) in self._confirmed:
+            self._confirmed.remove(first)
+            message = self._unconfirmed.pop(first)
             # What is returned is confirmed as well, right after it.
             if message.id not in self._returned:
                 self._taken(message.id)

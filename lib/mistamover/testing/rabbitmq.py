@@ -135,6 +135,18 @@ class PrivateRabbit:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
 
+    def control(self, *words: str) -> None:
+        """Given the words of a command, run it with rabbitmqctl; raise subprocess.CalledProcessError if it fails."""
+        subprocess.run(
+            [str((_server() or Path()).with_name("rabbitmqctl")), "--quiet", *words],
+            env=self._environment(self._ports),
+            cwd=self.directory,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
+
     def close(self) -> None:
         """Stop, and remove the directory if it is a temporary one."""
         self.stop()
