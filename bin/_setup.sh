@@ -61,14 +61,15 @@ _ms_quietly() {
 # Given Debian packages, install them; none of their services is started, now or at the next boot: our servers are
 # private ones.
 _ms_install() (
-    local policy=/usr/sbin/policy-rc.d service
+    local policy=/usr/sbin/policy-rc.d service fresh=()
+    command -v epmd >/dev/null || fresh=(epmd.socket epmd.service)
     if [ ! -e "$policy" ]; then
         trap 'rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || return
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || return
     if [[ " $* " == *" rabbitmq-server "* ]] && command -v systemctl >/dev/null; then
-        for service in rabbitmq-server.service epmd.socket epmd.service; do
+        for service in rabbitmq-server.service "${fresh[@]}"; do
             systemctl disable "$service" || true
         done
     fi

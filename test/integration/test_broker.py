@@ -170,6 +170,19 @@ def test_a_broker_that_is_away_or_hangs_is_given_up(rabbit: PrivateRabbit, setti
     close(poster)
 
 
+def test_a_broker_that_is_short_of_memory_is_told(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
+    box, poster = Subscriber(rabbit, settings.exchange).bind(), Amqp(settings, timeout=2)
+    rabbit.control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        with pytest.raises(AlertError, match="short of memory or disk"):
+            poster.post([event(1)], 1.0)
+    finally:
+        rabbit.control("set_vm_memory_high_watermark", "0.4")
+    poster.post([event(1)], 1.0)
+    assert set(box.names()) == {"f1"}
+    close(poster)
+
+
 def test_the_way_is_encrypted_and_the_certificate_must_be_good(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
     box = Subscriber(rabbit, settings.exchange).bind()
     tls = replace(settings, tls=True, port=rabbit.tls_port)
