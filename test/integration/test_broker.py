@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mistamover.config.settings import AmqpSettings
 from mistamover.errors import AlertError, AlertRefused, SecretError
 from mistamover.testing.rabbitmq import PrivateRabbit
 from receivers import silent_server
-from support import free_port
+from support import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -196,6 +197,33 @@ def test_the_way_is_encrypted_and_the_certificate_must_be_good(rabbit: PrivateRa
     close(poster)
     with pytest.raises(AlertError, match="certificate"):
         Amqp(replace(tls, ca_file=rabbit.certificate, host="localhost")).post([event(1)], 1.0)
+
+
+def test_an_idle_connection_lives_as_long_as_it_is_looked_after(
+    rabbit: PrivateRabbit, settings: AmqpSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mistamover.alerts.broker._HEARTBEAT", 1)
+    box, poster = Subscriber(rabbit, settings.exchange).bind(), Amqp(settings)
+    poster.post([event(1)], 1.0)
+    kept, pause = poster._broker._connection, threading.Event()
+    for _ in range(12):
+        pause.wait(0.5)
+        poster.rest()
+    assert poster._broker._connection is kept
+    poster.post([event(2)], 1.0)
+    assert poster._broker._connection is kept
+
+    def given_up() -> bool:
+        poster._broker._connection.blocking_read(10)
+        return False
+
+    # Nobody looks after it: the broker ends it.
+    with pytest.raises(OSError, match=r"closed|reset"):
+        wait_until(given_up, 15, "the broker has closed it")
+    poster.rest()
+    poster.post([event(3)], 1.0)
+    assert box.names() == ["f1", "f2", "f3"]
+    close(poster)
 
 
 def test_a_connection_that_the_broker_has_closed_is_opened_anew(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:
