@@ -8,16 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing.rabbitmq import PrivateRabbit
 from mistamover.testing.sshd import PrivateSshd, available
 
 
-def _need_sshd() -> None:
-    """Skip the test where no private sshd can run; on CI (environment variable CI) fail it."""
-    reason = available()
+def _need(what: str, reason: str | None) -> None:
+    """Given a server and why it cannot run, skip the test; on CI (environment variable CI) fail it."""
     if reason and os.environ.get("CI"):
-        pytest.fail(f"no private sshd on CI: {reason}")
+        pytest.fail(f"no {what} on CI: {reason}")
     if reason:
-        pytest.skip(f"no private sshd: {reason}")
+        pytest.skip(f"no {what}: {reason}")
+
+
+def _need_sshd() -> None:
+    _need("private sshd", available())
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,22 @@ def private_sshd(tmp_path: Path) -> Iterator[PrivateSshd]:
     _need_sshd()
     with PrivateSshd(tmp_path / "private-sshd") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rabbit_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbit]:
+    """The one private RabbitMQ of this process of the tests; it takes seconds to start. Use `rabbit`."""
+    _need("private RabbitMQ", rabbits.available())
+    with PrivateRabbit(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def rabbit(rabbit_of_all: PrivateRabbit) -> PrivateRabbit:
+    """A running private RabbitMQ that tests share, each with names of its own; one may stop, pause and start it."""
+    rabbit_of_all.resume()
+    rabbit_of_all.start()
+    return rabbit_of_all
 
 
 @pytest.fixture

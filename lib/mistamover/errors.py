@@ -102,3 +102,7 @@ class AlertError(MistamoverError):
     """A mail or a notification could not be handed over."""
 
     retryable = True
+
+
+class AlertRefused(AlertError):
+    """One message is not taken; others may be."""

@@ -354,4 +354,4 @@ def test_a_trial_sends_one_of_each(scratch: Path, named: bool) -> None:
 def test_a_trial_without_anybody_to_tell_is_refused(scratch: Path) -> None:
     done = Site(scratch).run("alert", "test", str(scratch / "conf/global.ini"))
     assert done.returncode == 2
-    assert "[email] recipient or [notify] url" in done.stderr
+    assert "[email] recipient, [notify] url or [notify] amqp_url" in done.stderr

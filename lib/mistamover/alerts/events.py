@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mistamover.alerts.incidents import Incident
 from mistamover.alerts.look import LEDGER, Mark, journal_of, marks
-from mistamover.alerts.webhook import Event
+from mistamover.alerts.poster import Event
 from mistamover.config.settings import StreamSettings
 from mistamover.errors import LedgerError
 from mistamover.files.durable import write_whole

@@ -26,6 +26,7 @@ from mistamover.alerts.look import Looker
 from mistamover.alerts.notifier import Notifier
 from mistamover.alerts.queue import Queue
 from mistamover.alerts.state import Outgoing, State
+from mistamover.alerts.ways import AMQP, NAMES, WEBHOOK, ways
 from mistamover.config.settings import AlertSettings, Settings
 from mistamover.files.durable import sync_directory
 from mistamover.report import alerting, logs
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks.
 _LOOK = 1.0
 
-#: Longest pauses, in seconds, between attempts to send mail and to post notifications.
+#: Longest pauses, in seconds, between attempts to send mail and to tell programs.
 _LONGEST_MAIL = 300.0
 _LONGEST_NOTIFY = 60.0
 
@@ -79,7 +80,8 @@ class Alerts:
         self._rules = Rules(after=self._alerts.after, remind_interval=self._alerts.remind_interval)
         self._logs = (settings.log.directory, *(stream.log.directory for stream in settings.streams))
         self._looker = Looker(settings, os.getppid())
-        self._queues = {name: Queue(self._directory / name) for name in ("mail", "notify")}
+        self._ways = ways(self._alerts)
+        self._queues = {name: Queue(self._directory / name) for name in ("mail", *NAMES)}
         # The directories themselves must outlive a crash as what is in them does.
         sync_directory(self._directory)
         self._couriers = self._make_couriers(began)
@@ -110,10 +112,10 @@ class Alerts:
         if self._alerts.mail is not None:
             work = partial(mail.send_all, self._alerts.mail, self._queues["mail"])
             couriers["mail"] = Courier("mail", work, longest_pause=_LONGEST_MAIL)
-        if self._alerts.notify is not None:
-            streams, positions = self._settings.streams, self._directory / "positions"
-            notifier = Notifier(self._alerts.notify, streams, positions, self._queues["notify"], began)
-            couriers["notify"] = Courier("notify", notifier.work, longest_pause=_LONGEST_NOTIFY)
+        for way in self._ways:
+            positions, queue = self._directory / way.positions, self._queues[way.name]
+            notifier = Notifier(way.poster, way.events, self._settings.streams, positions, queue, began)
+            couriers[way.name] = Courier(way.name, notifier.work, longest_pause=_LONGEST_NOTIFY)
         return couriers
 
     # -- what is to be told -------------------------------------------------------------------
@@ -151,9 +153,10 @@ class Alerts:
             if due.messages:
                 mails.append(words.of_messages(due, now, host))
             outgoing += [Outgoing(queue="mail", name=each.id, content=each.as_bytes().decode()) for each in mails]
-        if self._alerts.notify is not None and "incident" in self._alerts.notify.events:
-            for event in map(events.of_incident, (*news.opened, *news.closed)):
-                outgoing.append(Outgoing(queue="notify", name=event["id"], content=json.dumps(event)))
+        for way in self._ways:
+            if "incident" in way.events:
+                told = map(events.of_incident, (*news.opened, *news.closed))
+                outgoing += [Outgoing(queue=way.name, name=each["id"], content=json.dumps(each)) for each in told]
         for incident in (*news.opened, *news.reminded, *news.closed):
             over = " is over" if incident.gone is not None else ""
             logger.info("incident %s (%s)%s", incident.id, incident.condition.key, over)
@@ -180,7 +183,8 @@ class Alerts:
             mails=len(self._queues["mail"].waiting()) if "mail" in troubles else 0,
             dropped=self._queues["mail"].dropped,
             mail_trouble=troubles.get("mail", ""),
-            notify_trouble=troubles.get("notify", ""),
+            notify_trouble=troubles.get(WEBHOOK, ""),
+            amqp_trouble=troubles.get(AMQP, ""),
         )
         if report != self._said:
             alerting.write(self._settings.state_dir, report)

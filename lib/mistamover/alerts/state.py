@@ -25,7 +25,7 @@ class Outgoing:
     """A message that is to be put into a queue."""
 
     queue: str
-    """`mail` or `notify`."""
+    """`mail`, or the name of a way to programs."""
     name: str
     content: str
 

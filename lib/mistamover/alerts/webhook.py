@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mistamover import __version__
+from mistamover.alerts.poster import Event
 from mistamover.config.settings import NotifySettings
 from mistamover.errors import AlertError, SecretError
 from mistamover.files.names import display
@@ -18,15 +19,32 @@ from mistamover.files.private import read_private
 #: Seconds that the receiver gets for each answer.
 TIMEOUT = 20.0
 
-Event = dict[str, Any]
-"""One event as JSON has it; it never comes back into the program."""
+
+class Webhook:
+    """The program at one URL."""
+
+    def __init__(self, settings: NotifySettings, *, timeout: float = TIMEOUT) -> None:
+        """Given where to post, and the seconds for each answer, have posted nothing yet."""
+        self._settings = settings
+        self._timeout = timeout
+
+    @property
+    def where(self) -> str:
+        """Where the events go, for people."""
+        return self._settings.url
+
+    def post(self, events: Sequence[Event], now: float) -> None:
+        """Given some events and the time, post them as one message.
+
+        Raise AlertError if it is not taken with a status from 200 to 299, SecretError if it cannot be signed.
+        """
+        _post(self._settings, events, now, self._timeout)
+
+    def rest(self) -> None:
+        """Each message has a connection of its own: nothing is kept."""
 
 
-def post(settings: NotifySettings, events: Sequence[Event], now: float, *, timeout: float = TIMEOUT) -> None:
-    """Given where to post, some events and the time, post them as one message.
-
-    Raise AlertError if it is not taken with a status from 200 to 299, SecretError if it cannot be signed.
-    """
+def _post(settings: NotifySettings, events: Sequence[Event], now: float, timeout: float) -> None:
     import http.client
 
     identity = hashlib.blake2b("\n".join(str(event["id"]) for event in events).encode(), digest_size=12).hexdigest()

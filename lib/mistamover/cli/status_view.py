@@ -91,6 +91,8 @@ def _alerts(alerts: AlertReport) -> Iterator[str]:
         yield f"{plural(alerts.dropped, 'mail')} could not be kept and were dropped"
     if alerts.notify_trouble:
         yield f"notifications wait: {printable(alerts.notify_trouble)}"
+    if alerts.amqp_trouble:
+        yield f"notifications by AMQP wait: {printable(alerts.amqp_trouble)}"
 
 
 def _row(stream: StreamReport, now: float) -> tuple[str, ...]:

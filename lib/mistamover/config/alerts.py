@@ -6,13 +6,13 @@ Looks at the file system only to see whether a private file is private.
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from mistamover.config import check
+from mistamover.config.amqp import build_amqp
+from mistamover.config.files import private, there
 from mistamover.config.settings import AlertSettings, MailSettings, NotifySettings, Tls
 from mistamover.config.values import Values, quoted
-from mistamover.files.private import why_not_private
 
 EVENTS = ("delivered", "quarantined", "incident")
 
@@ -22,8 +22,9 @@ _SMTP, _SMTPS = 25, 465
 
 def build_alerts(values: Values) -> AlertSettings | None:
     """Given the values of the service, return who is told what; None if nobody is told anything."""
-    mail, notify = _mail(values), _notify(values)
-    if mail is None and notify is None:
+    events = _events(values)
+    mail, notify, amqp = _mail(values), _notify(values, events), build_amqp(values, events)
+    if mail is None and notify is None and amqp is None:
         return None
     return AlertSettings(
         after=values.amount(_MAIL, "after"),
@@ -32,6 +33,7 @@ def build_alerts(values: Values) -> AlertSettings | None:
         collect_time=values.amount("logging", "email_timer"),
         mail=mail,
         notify=notify,
+        amqp=amqp,
     )
 
 
@@ -43,7 +45,7 @@ def _mail(values: Values) -> MailSettings | None:
     _check_addresses(values, sender, recipients)
     tls = Tls(values.text(_MAIL, "tls"))
     host, port = _server(values, _SMTPS if tls is Tls.TLS else _SMTP)
-    login_file = _private(values, _MAIL, "login_file")
+    login_file = private(values, _MAIL, "login_file")
     if login_file is not None and tls is Tls.NONE and host not in ("localhost", "127.0.0.1", "::1"):
         message = "a password would travel in the clear, expected tls = starttls or tls = tls with login_file"
         values.problem(_MAIL, "tls", message, "set tls, or take login_file out")
@@ -54,7 +56,7 @@ def _mail(values: Values) -> MailSettings | None:
         host=host,
         port=port,
         tls=tls,
-        ca_file=_there(values, _MAIL, "ca_file"),
+        ca_file=there(values, _MAIL, "ca_file"),
         login_file=login_file,
     )
 
@@ -84,11 +86,9 @@ def _server(values: Values, usual: int) -> tuple[str, int]:
     return host, own or port or usual
 
 
-def _notify(values: Values) -> NotifySettings | None:
-    url = values.text(_NOTIFY, "url")
-    if not url:
-        return None
-    _check_url(values, url)
+def _events(values: Values) -> tuple[str, ...]:
+    if not any(values.text(_NOTIFY, key) for key in ("url", "amqp_url")):
+        return ()
     events = values.words(_NOTIFY, "events")
     for event in events:
         if event not in EVENTS:
@@ -96,11 +96,19 @@ def _notify(values: Values) -> NotifySettings | None:
             values.problem(
                 _NOTIFY, "events", f"{quoted(event)} is not known, expected some of {', '.join(EVENTS)}", hint
             )
+    return tuple(event for event in EVENTS if event in events)
+
+
+def _notify(values: Values, events: tuple[str, ...]) -> NotifySettings | None:
+    url = values.text(_NOTIFY, "url")
+    if not url:
+        return None
+    _check_url(values, url)
     return NotifySettings(
         url=url,
-        secret_file=_private(values, _NOTIFY, "secret_file"),
-        ca_file=_there(values, _NOTIFY, "ca_file"),
-        events=tuple(event for event in EVENTS if event in events),
+        secret_file=private(values, _NOTIFY, "secret_file"),
+        ca_file=there(values, _NOTIFY, "ca_file"),
+        events=events,
     )
 
 
@@ -117,17 +125,3 @@ def _check_url(values: Values, url: str) -> None:
         values.problem(_NOTIFY, "url", f"holds a login, {expected}", "let the receiver check the signature instead")
     elif not good or not url.isascii() or " " in url:
         values.problem(_NOTIFY, "url", f"{quoted(url)} is not a URL that can be posted to, {expected}")
-
-
-def _private(values: Values, section: str, key: str) -> Path | None:
-    path = values.path(section, key)
-    if path is not None and (reason := why_not_private(path)):
-        values.problem(section, key, f"{reason}, expected a file that only its owner can read")
-    return path
-
-
-def _there(values: Values, section: str, key: str) -> Path | None:
-    path = values.path(section, key)
-    if path is not None and not path.is_file():
-        values.problem(section, key, f"there is no file {path}, expected a file that exists", "correct the path")
-    return path

@@ -248,6 +248,27 @@ class NotifySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AmqpSettings:
+    """Where programs are told what happens by a message broker."""
+
+    host: str
+    port: int
+    tls: bool
+    vhost: str
+    user: str
+    password_file: Path | None
+    """None: the password is that of `guest`, its name."""
+    ca_file: Path | None
+    exchange: str
+    routing_key: str
+    """With the fields `{stream}` and `{event}`."""
+    mandatory: bool
+    """What no queue takes is not handed over."""
+    events: tuple[str, ...]
+    """As those of `NotifySettings`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertSettings:
     """Who is told what, and when."""
 
@@ -261,6 +282,7 @@ class AlertSettings:
     """Seconds for which such messages are collected."""
     mail: MailSettings | None
     notify: NotifySettings | None
+    amqp: AmqpSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

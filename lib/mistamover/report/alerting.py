@@ -24,12 +24,14 @@ class AlertReport:
     mail_trouble: str = ""
     """Why the last attempt to send mail failed; empty if it did not."""
     notify_trouble: str = ""
-    """The same for notifications."""
+    """The same for notifications by HTTP."""
+    amqp_trouble: str = ""
+    """The same for notifications by AMQP."""
 
     @property
     def well(self) -> bool:
         """Whether everything gets where it should."""
-        return not (self.mail_trouble or self.notify_trouble or self.dropped)
+        return not (self.mail_trouble or self.notify_trouble or self.amqp_trouble or self.dropped)
 
 
 def directory_of(state_dir: Path) -> Path:

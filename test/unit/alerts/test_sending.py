@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mistamover.alerts import webhook
 from mistamover.alerts.mail import Mail, send, send_all
 from mistamover.alerts.queue import Queue
+from mistamover.alerts.webhook import Webhook
 from mistamover.config.settings import MailSettings, NotifySettings, Tls
 from mistamover.errors import AlertError, SecretError
 from receivers import Hook, Mailbox, certificate, hook_server, mail_server, silent_server
@@ -142,8 +142,8 @@ def test_a_message_is_signed(tmp_path: Path) -> None:
     secret.chmod(0o400)
     with hook_server(hook) as port:
         notify = NotifySettings(url=f"http://127.0.0.1:{port}/x?y=1", secret_file=secret, ca_file=None, events=())
-        webhook.post(notify, [{"id": "1"}, {"id": "2"}], 12.5)
-        webhook.post(notify, [{"id": "1"}, {"id": "2"}], 13.5)
+        Webhook(notify).post([{"id": "1"}, {"id": "2"}], 12.5)
+        Webhook(notify).post([{"id": "1"}, {"id": "2"}], 13.5)
     (body, headers), (_, again) = hook.raw
     expected = "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
     assert headers["X-MiStaMover-Signature"] == expected
@@ -158,7 +158,7 @@ def test_only_a_good_answer_counts(status: int, words: str) -> None:
         hook.status, hook.headers = status, {"Location": f"http://127.0.0.1:{elsewhere}/"}
         notify = NotifySettings(url=f"http://127.0.0.1:{port}", secret_file=None, ca_file=None, events=())
         with pytest.raises(AlertError, match=words):
-            webhook.post(notify, [{"id": "1"}], 1.0)
+            Webhook(notify).post([{"id": "1"}], 1.0)
     assert (len(hook.raw), other.raw) == (1, [])
     assert "X-MiStaMover-Signature" not in hook.raw[0][1]
 
@@ -167,4 +167,4 @@ def test_a_receiver_that_hangs_is_given_up() -> None:
     with silent_server() as port:
         notify = NotifySettings(url=f"http://127.0.0.1:{port}", secret_file=None, ca_file=None, events=())
         with pytest.raises(AlertError, match="timed out"):
-            webhook.post(notify, [{"id": "1"}], 1.0, timeout=0.3)
+            Webhook(notify, timeout=0.3).post([{"id": "1"}], 1.0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from mistamover.config.settings import AlertSettings, MailSettings, NotifySettings, Tls
+from mistamover.config.settings import AlertSettings, AmqpSettings, MailSettings, NotifySettings, Tls
 from unit.config.sites import Site
 
 
@@ -89,6 +90,70 @@ def test_notifications(site: Site) -> None:
     )
 
 
+def amqp(site: Site, text: str) -> AmqpSettings:
+    found = alerts(site, f"[notify]\n{text}")
+    assert found is not None
+    assert found.amqp is not None
+    return found.amqp
+
+
+def test_a_broker_needs_only_a_host(site: Site) -> None:
+    found = alerts(site, "[notify]\namqp_url = amqp://h\n")
+    assert found is not None
+    assert (found.mail, found.notify) == (None, None)
+    assert found.amqp == AmqpSettings(
+        host="h",
+        port=5672,
+        tls=False,
+        vhost="/",
+        user="guest",
+        password_file=None,
+        ca_file=None,
+        exchange="mistamover",
+        routing_key="mistamover.{stream}.{event}",
+        mandatory=True,
+        events=("delivered", "quarantined", "incident"),
+    )
+
+
+def test_a_broker_with_everything(site: Site) -> None:
+    password = private(site.conf / "password")
+    (site.conf / "ca").touch()
+    lines = ("amqp_url = amqps://me%40x@[::1]:99/a%2Fb", "amqp_password_file = password", "ca_file = ca")
+    more = ("amqp_exchange = data", "amqp_routing_key = {event}.x", "amqp_mandatory = False", "events = incident")
+    assert amqp(site, "\n".join((*lines, *more, ""))) == AmqpSettings(
+        host="::1",
+        port=99,
+        tls=True,
+        vhost="a/b",
+        user="me@x",
+        password_file=password,
+        ca_file=site.conf / "ca",
+        exchange="data",
+        routing_key="{event}.x",
+        mandatory=False,
+        events=("incident",),
+    )
+    assert amqp(site, "amqp_url = amqps://h/v\n").port == 5671
+
+
+def test_a_password_in_the_clear_is_warned_of(site: Site) -> None:
+    private(site.conf / "password")
+    text = "amqp_password_file = password\namqp_url = "
+    assert amqp(site, f"{text}amqp://me@localhost/\n").user == "me"
+    site.write_global(f"[notify]\n{text}amqp://me@h/\n")
+    (warning,) = site.load().warnings
+    assert "travels in the clear" in warning
+
+
+def test_a_broker_without_the_library_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "kombu", raising=False)
+    monkeypatch.setattr("mistamover.config.amqp.find_spec", lambda _: None)
+    site.write_global("[notify]\namqp_url = amqp://h/\n")
+    problem = site.problem()
+    assert (problem.key, problem.hint) == ("amqp_url", "pip install mistamover[amqp]")
+
+
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
@@ -105,6 +170,20 @@ def test_notifications(site: Site) -> None:
         ("[notify]\nurl = http://h:x/\n", "url", "is not a URL"),
         ("[notify]\nurl = http://h/\nevents = deliverd\n", "events", '"deliverd" is not known'),
         ("[notify]\nurl = http://h/\nsecret_file = open\n", "secret_file", "only its owner can read"),
+        ("[notify]\namqp_url = http://h/\n", "amqp_url", "is not the URL of a broker"),
+        ("[notify]\namqp_url = amqp:///v\n", "amqp_url", "is not the URL of a broker"),
+        ("[notify]\namqp_url = amqp://h/a/b\n", "amqp_url", "is not the URL of a broker"),
+        ("[notify]\namqp_url = amqp://h/?x=1\n", "amqp_url", "is not the URL of a broker"),
+        ("[notify]\namqp_url = amqp://-h/\n", "amqp_url", "is not the URL of a broker"),
+        ("[notify]\namqp_url = amqp://h:x/\n", "amqp_url", "is not a URL"),
+        ("[notify]\namqp_url = amqp://me@h/\n", "amqp_url", "expected amqp_password_file as well"),
+        ("[notify]\namqp_url = amqps://me@h/\namqp_password_file = open\n", "amqp_password_file", "only its owner"),
+        ("[notify]\namqp_url = amqp://h/\nca_file = none\n", "ca_file", "there is no file"),
+        ("[notify]\namqp_url = amqp://h/\namqp_exchange = ü\n", "amqp_exchange", "no name of an exchange"),
+        ("[notify]\namqp_url = amqp://h/\namqp_routing_key = a.{b}\n", "amqp_routing_key", "is no routing key"),
+        ("[notify]\namqp_url = amqp://h/\namqp_routing_key = {stream\n", "amqp_routing_key", "is no routing key"),
+        ("[notify]\namqp_url = amqp://h/\namqp_routing_key = {stream!r}\n", "amqp_routing_key", "no fields but"),
+        ("[notify]\namqp_url = amqp://h/\nevents = all\n", "events", '"all" is not known'),
     ],
 )
 def test_what_cannot_be_used_is_told(site: Site, text: str, key: str, words: str) -> None:
@@ -119,4 +198,12 @@ def test_a_password_in_a_url_is_repeated_nowhere(site: Site) -> None:
     site.write_global("[notify]\nurl = http://me:s3cret@h/\n")
     problem = site.problem()
     assert "holds a login" in problem.message
+    assert "s3cret" not in str(problem)
+
+
+@pytest.mark.parametrize("url", ["amqp://me:s3cret@h/", "http://me:s3cret@h/", "amqp://me:s3cret@h:x/"])
+def test_a_password_in_the_url_of_a_broker_is_repeated_nowhere(site: Site, url: str) -> None:
+    site.write_global(f"[notify]\namqp_url = {url}\n")
+    problem = site.problem()
+    assert problem.key == "amqp_url"
     assert "s3cret" not in str(problem)
