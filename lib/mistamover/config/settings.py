@@ -57,6 +57,13 @@ class WatchMode(enum.Enum):
     POLL = "poll"
 
 
+class Verify(enum.Enum):
+    """By what a file is confirmed at a target that cannot tell a hash."""
+
+    CONTENT = "content"  # it is read back and compared
+    SIZE = "size"  # its size is compared, in words of the operator
+
+
 class Tls(enum.Enum):
     """How the way to the mail server is encrypted."""
 
@@ -101,6 +108,11 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """How to get at a target, where that is not by ssh: each protocol that needs anything has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeSettings:
     """How a sender talks with the arrival monitor at its target; endings begin with a dot."""
 
@@ -139,6 +151,8 @@ class TargetSettings:
     required: bool
     hash: str
     ssh: SshSettings
+    verify: Verify = Verify.CONTENT
+    access: AccessSettings | None = None
     reserve: int = 0
     """Bytes that are to stay free at the target; 0 asks nothing."""
     handshake: HandshakeSettings | None = None

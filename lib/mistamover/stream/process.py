@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from types import FrameType
+from typing import cast
 
 from setproctitle import setproctitle
 
@@ -18,8 +19,8 @@ from mistamover.report.snapshot import LOCK_FILE, lock
 from mistamover.stream.decide import Rules
 from mistamover.stream.ledger import Ledger
 from mistamover.stream.pipeline import Pipeline
+from mistamover.transport import registry
 from mistamover.transport.base import MessagingTransport, Transport
-from mistamover.transport.rsync_ssh import RsyncSsh
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,11 @@ class Exit(enum.IntEnum):
 def prepare(settings: StreamSettings) -> None:
     """Given a stream's settings, find out before the fork what each stream would find out for itself.
 
-    What is cached then (patterns, the ciphers that ssh knows) is in memory once, not once for each process.
+    What is cached then (patterns, modules, the ciphers that ssh knows) is in memory once, not once for each process.
     """
     Rules.of(settings)
     for target in settings.targets:
+        registry.maker(target.protocol)
         Login.of(target)
 
 
@@ -84,18 +86,11 @@ def _serve(settings: StreamSettings, *, one_off: bool) -> int:
 def make_transport(settings: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream and one of its targets, return the transport that its protocol names."""
     source = os.fsencode(settings.directory)
-    carrier = RsyncSsh(
-        source=source,
-        target=target,
-        state_dir=settings.state_dir / "run",
-        links_dir=settings.links_dir,
-        owner=f"{settings.name}.{owner}",
-        keep_extra=settings.mode is TransferMode.MOVE or not settings.mirror_delete,
-    )
-    transport: Transport = carrier
+    transport = registry.make(settings, target, f"{settings.name}.{owner}")
     # Most streams need neither of both, and an idle one is to stay small: so they are imported here.
     if target.handshake is not None:
-        transport = _with_receipts(settings, target, target.handshake, carrier)
+        # Only protocols that carry messages are configured with a handshake.
+        transport = _with_receipts(settings, target, target.handshake, cast("MessagingTransport", transport))
     if settings.unit is not TransferUnit.DIRECTORY:
         return transport
     from mistamover.transport.zipping import Zipping

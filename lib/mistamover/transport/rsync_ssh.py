@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mistamover.config.settings import TargetSettings
+from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import MARK, display
 from mistamover.links.link import OwnLink
@@ -377,3 +377,15 @@ def _unproven(verdicts: list[Verdict], fault: FaultClass, reason: str) -> list[V
         Failed(unit=verdict.unit, fault=fault, reason=reason) if isinstance(verdict, Confirmed) else verdict
         for verdict in verdicts
     ]
+
+
+def make(stream: StreamSettings, target: TargetSettings, owner: str) -> RsyncSsh:
+    """See `registry.Maker`."""
+    return RsyncSsh(
+        source=os.fsencode(stream.directory),
+        target=target,
+        state_dir=stream.state_dir / "run",
+        links_dir=stream.links_dir,
+        owner=owner,
+        keep_extra=stream.mode is TransferMode.MOVE or not stream.mirror_delete,
+    )
