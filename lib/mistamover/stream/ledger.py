@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -168,12 +168,31 @@ class Ledger:
         for batch, target in self._db.execute(
             "SELECT id, target FROM batch WHERE handed_over IS NULL ORDER BY id"
         ).fetchall():
-            rows = self._db.execute(
-                "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
-                " FROM delivery WHERE batch = ? ORDER BY id",
-                (batch,),
-            )
-            yield batch, target, restored(rows)
+            yield batch, target, self._units_of(batch)
+
+    def batches_after(self, number: int) -> Iterator[tuple[int, list[Confirmed]]]:
+        """Given the number of a batch, yield those that were confirmed after it, each with its units, in order."""
+        for (batch,) in self._db.execute("SELECT id FROM batch WHERE id > ? ORDER BY id", (number,)).fetchall():
+            yield batch, self._units_of(batch)
+
+    def _units_of(self, batch: int) -> list[Confirmed]:
+        rows = self._db.execute(
+            "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
+            " FROM delivery WHERE batch = ? ORDER BY id",
+            (batch,),
+        )
+        return restored(rows)
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        """Given how their keys begin, return what was noted with `note`, by the rest of the keys."""
+        rows = self._db.execute("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        return {key[len(prefix) :]: value for key, value in rows}
+
+    def note(self, prefix: str, values: Mapping[str, str]) -> None:
+        """Given how keys begin, the rest of each and its value, note them in place of what was noted before."""
+        with self._transaction():
+            self._db.execute("DELETE FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", ((prefix + k, v) for k, v in values.items()))
 
     def history(self, *, since: float | None = None) -> Iterator[Delivery]:
         """Given a time, yield what was delivered from then on, the newest first; without it, everything."""

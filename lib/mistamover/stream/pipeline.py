@@ -22,7 +22,7 @@ from mistamover.stream.examine import examine, facts_of
 from mistamover.stream.intake import Intake
 from mistamover.stream.lane import Outcome
 from mistamover.stream.ledger import Ledger
-from mistamover.stream.mirror import MirrorRemoval
+from mistamover.stream.mirror import MirrorRemoval, forget_gone
 from mistamover.stream.present import Presenter
 from mistamover.stream.quarantine import quarantine
 from mistamover.stream.roll import Candidate
@@ -243,6 +243,8 @@ class Pipeline:
             if self._settings.history_retention:
                 self._books.ledger.prune(now - self._settings.history_retention)
             self._books.forget_emptied_quarantine()
+            if self._settings.keeps_for_whole:
+                forget_gone(self._books.ledger, self._books.root, self._route.target.name)
 
     # -- when to end --------------------------------------------------------------------------
 
