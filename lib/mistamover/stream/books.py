@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from mistamover.config.settings import StreamSettings, TransferMode
 from mistamover.files.names import display
 from mistamover.stream.counts import Counts
 from mistamover.stream.decide import Rules
 from mistamover.stream.directories import Directories
-from mistamover.stream.ledger import Ledger, Trouble
+from mistamover.stream.ledger import Ledger, Release, Trouble
 from mistamover.stream.roll import Candidate, Roll
 
 
@@ -28,6 +29,10 @@ class Books:
         self.counts = Counts()
         self.directories = Directories(self.root, settings.empty_directory_age)
         self.troubles: dict[bytes, Trouble] = {trouble.name: trouble for trouble in ledger.troubles()}
+        self.released = ledger.standing_releases()
+        """What lies in the stream's directory and is not sent as it is."""
+        self.set_aside: set[bytes] = set()
+        """What this process has counted as quarantined and is still there."""
         self.last_error: tuple[str, float] | None = None
         """What went wrong last, and when."""
         self.progress = time.monotonic()
@@ -62,6 +67,28 @@ class Books:
         """Forget what was moved into quarantine and has been taken out of it since."""
         moved = [trouble for trouble in self.troubles.values() if trouble.moved_to is not None]
         self.forget_trouble(*(t.name for t in moved if t.moved_to and not os.path.lexists(t.moved_to)))
+
+    def end_quarantines(self, names: Sequence[bytes], released: Sequence[Release], cancelled: Sequence[bytes]) -> None:
+        """Given names that are in quarantine no more, which of them were released, and names that stay after all,
+        record that, and count each once only.
+        """
+        self.ledger.end_quarantines(names, released, cancelled)
+        self.released.update((each.name, each.identity) for each in released if each.identity is not None)
+        free = {each.name for each in released}
+        for name in names:
+            self.troubles.pop(name, None)
+            if name in self.set_aside:
+                self.set_aside.remove(name)
+                self.counts.quarantined -= 1
+                if name in free:
+                    self.counts.released += 1
+                else:
+                    self.counts.seen -= 1
+
+    def end_release(self, name: bytes) -> None:
+        """Given a name that was released and belongs to something else now, let it be sent again."""
+        self.released.pop(name, None)
+        self.ledger.end_release(name)
 
     def place(self, name: bytes) -> str:
         """Given a unit's name, return its path for people."""
