@@ -1,4 +1,4 @@
-"""`mistamover quarantine`: what lies in quarantine, since when, why and where, from the ledgers and the disk."""
+"""`mistamover quarantine list`: what lies in quarantine, since when, why and where, from the ledgers and the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mistamover.cli.common import (
     add_config_option,
@@ -27,9 +27,6 @@ from mistamover.files.names import display, json_name
 from mistamover.stream.ledger import Trouble
 from mistamover.stream.records import still_there
 
-NAME = "quarantine"
-HELP = "list what lies in quarantine"
-
 _EPILOG = """\
 SINCE is when a unit was first seen; for one that was delivered but cannot be removed, when that was found. Such a unit,
 and one that could not be moved, is listed where it is: in the stream's own directory.
@@ -44,11 +41,12 @@ Examples:
 """
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Given the command's parser, add its options."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EPILOG
-    verbs = parser.add_subparsers(metavar="list", required=True)
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def configure(verbs: Verbs) -> None:
+    """Given where the verbs of `quarantine` are kept, add this one."""
     listing = verbs.add_parser(
         "list",
         help="list what lies in quarantine, the oldest of each stream first",
@@ -56,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    listing.set_defaults(act=run)
     add_config_option(listing)
     listing.add_argument("streams", metavar="STREAM", nargs="*", help="streams to list (default: all)")
     listing.add_argument("--json", action="store_true", help="print one JSON object a line, for programs")
@@ -63,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Given the parsed command line, print what is in quarantine; return 0. Raise MistamoverError."""
-    found = list(_found(streams_named(load_settings(arguments), arguments.streams)))
+    found = list(in_quarantine(streams_named(load_settings(arguments), arguments.streams)))
     if arguments.json:
         for stream, trouble in found:
             print_json(record(stream, trouble), indent=None)
@@ -113,7 +112,8 @@ def size_of(path: bytes) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
-def _found(streams: Iterable[StreamSettings]) -> Iterator[tuple[StreamSettings, Trouble]]:
+def in_quarantine(streams: Iterable[StreamSettings]) -> Iterator[tuple[StreamSettings, Trouble]]:
+    """Given streams, yield what lies in their quarantines, the oldest of each first. Raise MistamoverError."""
     for stream in streams:
         root = os.fsencode(stream.directory)
         with reading(stream.state_dir) as ledger:
