@@ -163,7 +163,6 @@ class Looker:
         if not there:
             return
         first = there[0]
-        source = root + b"/" + first.name
         yield Condition(
             kind=Kind.QUARANTINED,
             subject=stream.name,
@@ -171,8 +170,8 @@ class Looker:
             streams=(stream.name,),
             files=tuple(f"{display(each.name)}: {_printable(each.reason)}" for each in there[:MOST_NAMED]),
             count=len(there),
-            example=os.fsdecode(first.moved_to or source),
-            retry=retry_command(stream.name, first.name, self._settings.file),
+            example=os.fsdecode(first.moved_to or root + b"/" + first.name),
+            retry=retry_command(stream.name, first.name if len(there) == 1 else None, self._settings.file),
         )
 
 

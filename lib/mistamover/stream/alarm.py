@@ -36,6 +36,11 @@ class Alarm:
         except BlockingIOError:
             return
 
+    def ring(self) -> None:
+        """Do what the bell does; signal handlers call it."""
+        self._rung = True
+        self.wake()
+
     def sleep(self, seconds: float) -> None:
         """Given a number of seconds, sleep so long, or until something wakes us."""
         poll = select.poll()

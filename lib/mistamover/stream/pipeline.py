@@ -126,7 +126,7 @@ class Pipeline:
         """Try a target that failed again at once, and look at everything anew."""
         self._route.hurry()
         self._arrivals.request_scan()
-        self.wake()
+        self._alarm.ring()
 
     # -- the main flow ------------------------------------------------------------------------
 

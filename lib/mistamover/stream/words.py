@@ -8,14 +8,15 @@ from pathlib import Path
 from mistamover.files.names import display
 
 
-def retry_command(stream: str, name: bytes, config: Path | None = None) -> str:
-    """Given a stream, a unit in its quarantine and, for words that are read elsewhere, the configuration file, return
-    the command that has it tried again.
+def retry_command(stream: str, name: bytes | None, config: Path | None = None) -> str:
+    """Given a stream, a unit in its quarantine (None for all of them) and, for words that are read elsewhere, the
+    configuration file, return the command that has it tried again.
     """
     place = f" -c {shlex.quote(str(config))}" if config is not None else ""
     # A name that begins with a dash is no option.
-    dashes = "-- " if name.startswith(b"-") or stream.startswith("-") else ""
-    return f"mistamover quarantine retry{place} {dashes}{shlex.quote(stream)} {quoted(name)}"
+    dashes = "-- " if name is not None and name.startswith(b"-") else ""
+    what = quoted(name) if name is not None else "--all"
+    return f"mistamover quarantine retry{place} {dashes}{shlex.quote(stream)} {what}"
 
 
 def quoted(name: bytes) -> str:
