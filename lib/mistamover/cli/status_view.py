@@ -14,6 +14,7 @@ from mistamover.config.settings import StreamStatus
 from mistamover.files.names import display
 from mistamover.model import StreamState
 from mistamover.report.alerting import AlertReport
+from mistamover.stream.words import retry_command
 
 _HEADER = (
     "STREAM",
@@ -188,6 +189,7 @@ def _quarantine(stream: StreamReport, details: bool) -> Iterator[str]:
         yield f"  {display(trouble.name)}: {printable(trouble.reason)}"
     if number > _MOST_DETAILS:
         yield f"  and {number - _MOST_DETAILS} more"
+    yield f"to have all of them tried again: {retry_command(stream.name, None)}"
 
 
 def _waiting(stream: StreamReport) -> Iterator[str]:

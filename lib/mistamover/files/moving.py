@@ -23,12 +23,19 @@ def rename_exclusively(source: bytes, destination: bytes) -> None:
 
     Raise FileExistsError if it is, OSError with EXDEV if they are on different filesystems, OSError otherwise.
     """
-    call = ctypes.CDLL(None, use_errno=True).renameat2
-    if call(_AT_FDCWD, source, _AT_FDCWD, destination, _RENAME_NOREPLACE) == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in _CANNOT:
-        raise OSError(code, os.strerror(code), display(source), None, display(destination))
+    # An older C library does not have it.
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is not None:
+        if call(_AT_FDCWD, source, _AT_FDCWD, destination, _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _CANNOT:
+            raise OSError(code, os.strerror(code), display(source), None, display(destination))
+    _rename_by_a_link(source, destination)
+
+
+def _rename_by_a_link(source: bytes, destination: bytes) -> None:
+    """Do the same with what every filesystem can do; a process that dies in between leaves one file with both names."""
     if os.path.isdir(source) and not os.path.islink(source):
         # A directory has one name only; that another is made in this very moment is the smaller risk.
         if os.path.lexists(destination):
