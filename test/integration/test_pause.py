@@ -138,11 +138,11 @@ def test_a_one_off_run_leaves_a_paused_stream_and_says_so(made: tuple[Site, Stre
 
 
 def test_a_paused_stream_sleeps(made: tuple[Site, Stream]) -> None:
-    """Also with much that waits, some of it due to be looked at, and directories to be removed."""
+    """Also with much that waits and is due to be looked at."""
     site, one = made
     with laws.lawful(site, one, waiting=200):
         say(site, "pause", "one")
-        drop(one, *(f"d{number % 7}/f{number}" for number in range(200)))
+        drop(one, *(f"f{number}" for number in range(200)))
         wait_until(lambda: laws.snapshot(site, one).get("waiting") == 200, 10, "all are seen")
         pid = stream_pid(site, "one")
         assert pid is not None

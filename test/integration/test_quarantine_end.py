@@ -15,7 +15,7 @@ import laws
 from agents import end_all, kill, said_by, start, state_of, stream_pid, until_up
 from mistamover.stream import requests
 from mistamover.stream.alarm import ring
-from mistamover.stream.requests import Request, Verb
+from mistamover.stream.requests import Meant, Request, Verb
 from mistamover.testing.sshd import PrivateSshd
 from small_disks import mounted
 from support import Site, Stream, wait_until
@@ -61,6 +61,10 @@ def quarantine(site: Site, one: Stream, *names: bytes) -> dict[bytes, str | byte
     for way in ways:
         clear(way)
     return dict(promised)
+
+
+def meant(one: Stream, *names: bytes) -> tuple[Meant, ...]:
+    return tuple(Meant(name, os.fsencode(aside(one, name))) for name in names)
 
 
 def aside(one: Stream, name: bytes) -> Path:
@@ -122,6 +126,24 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_lost(made: tuple[Site, S
     assert aside(one, b"f").read_bytes() == b"content of f"
     assert (one.source / "f").read_bytes() == b"a new one"
     assert [record["name"] for record in listed(site)] == ["f"]
+
+
+def test_two_of_one_name_are_both_known_and_go_back_one_after_the_other(made: tuple[Site, Stream]) -> None:
+    site, one = made
+    with laws.lawful(site, one):
+        way = obstruct(one, b"f")
+        for number in (1, 2):
+            laws.put(one.source / "f", b"version %d" % number)
+            wait_until(lambda n=number: laws.snapshot(site, one).get("quarantined") == n, 15, "it is in quarantine")
+        assert [record["name"] for record in listed(site)] == ["f", "f"]
+        clear(way)
+        both = ask(site, "retry", "one", "f")
+        assert both.returncode == 2 and str(aside(one, b"f.1")) in both.stderr
+        for version, place in ((b"version 1", aside(one, b"f")), (b"version 2", aside(one, b"f.1"))):
+            assert ask(site, "retry", str(place)).returncode == 0
+            laws.arrived(one, {b"f": laws.digest(version)})
+        assert listed(site) == []
+        wait_until(lambda: laws.snapshot(site, one).get("delivered") == 2, 10, "they are counted")
 
 
 @RUNS
@@ -217,7 +239,7 @@ def test_what_was_asked_of_a_process_that_was_killed_is_done_by_the_next(made: t
     until_up(site, agent)
     promised = quarantine(site, one, b"a", b"b")
     agent.kill()
-    key = requests.submit(state_of(site, "one"), Request(verb=Verb.RETRY, names=(b"a", b"b"), who="me"))
+    key = requests.submit(state_of(site, "one"), Request(verb=Verb.RETRY, units=meant(one, b"a", b"b"), who="me"))
     with laws.lawful(site, one):
         laws.arrived(one, promised)
         answer = requests.take_answer(state_of(site, "one"), key)
@@ -235,7 +257,7 @@ def test_the_process_is_killed_while_it_puts_back_many(scratch: Path, sshd: Priv
     try:
         until_up(site, agent)
         promised = quarantine(site, one, *names)
-        key = requests.submit(state_of(site, "one"), Request(verb=Verb.RETRY, names=tuple(names), who="me"))
+        key = requests.submit(state_of(site, "one"), Request(verb=Verb.RETRY, units=meant(one, *names), who="me"))
         assert ring(state_of(site, "one"))
         kills = 0
 

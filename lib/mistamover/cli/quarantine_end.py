@@ -13,7 +13,7 @@ from mistamover.cli.quarantine_list import in_quarantine
 from mistamover.config.settings import Settings, StreamSettings
 from mistamover.errors import UsageError
 from mistamover.files.names import display, json_name
-from mistamover.stream.requests import Ended, Request, Verb
+from mistamover.stream.requests import Ended, Meant, Request, Verb
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -107,14 +107,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not wanted and not arguments.json:
         emit("Nothing is in quarantine.")
     well = True
-    for stream, names in wanted.items():
-        request = Request(verb=arguments.verb, names=tuple(names), who=who_asks(), to=to)
+    for stream, units in wanted.items():
+        request = Request(verb=arguments.verb, units=tuple(units), who=who_asks(), to=to)
         ended = ask(stream, request, timeout)
-        well = _tell(stream, names, ended, as_json=arguments.json) and well
+        well = _tell(stream, len(units), ended, as_json=arguments.json) and well
     return 0 if well else 1
 
 
-def _wanted(arguments: argparse.Namespace, settings: Settings) -> dict[StreamSettings, list[bytes]]:
+def _wanted(arguments: argparse.Namespace, settings: Settings) -> dict[StreamSettings, list[Meant]]:
     """Return the units that are spoken of, by their streams. Raise UsageError."""
     words: Sequence[str] = arguments.words
     if not arguments.all:
@@ -125,13 +125,13 @@ def _wanted(arguments: argparse.Namespace, settings: Settings) -> dict[StreamSet
         if len(words) > 1 or stream is None:
             raise UsageError("--all takes the name of one stream at most, and no names of units")
         streams = (stream,)
-    return _by_stream((stream, trouble.name) for stream, trouble in in_quarantine(streams))
+    return _by_stream((stream, Meant(trouble.name, trouble.moved_to)) for stream, trouble in in_quarantine(streams))
 
 
-def _by_stream(found: Iterable[tuple[StreamSettings, bytes]]) -> dict[StreamSettings, list[bytes]]:
-    result: dict[StreamSettings, list[bytes]] = {}
-    for stream, name in found:
-        result.setdefault(stream, []).append(name)
+def _by_stream(found: Iterable[tuple[StreamSettings, Meant]]) -> dict[StreamSettings, list[Meant]]:
+    result: dict[StreamSettings, list[Meant]] = {}
+    for stream, unit in found:
+        result.setdefault(stream, []).append(unit)
     return result
 
 
@@ -151,12 +151,12 @@ def _directory(to: str, wanted: Mapping[StreamSettings, object]) -> bytes:
     return path
 
 
-def _tell(stream: StreamSettings, names: Sequence[bytes], ended: Sequence[Ended] | None, *, as_json: bool) -> bool:
+def _tell(stream: StreamSettings, number: int, ended: Sequence[Ended] | None, *, as_json: bool) -> bool:
     """Say what became of each unit; return whether all are as was asked."""
     if ended is None:
         note(
             f"mistamover: {stream.name}: its process has not answered yet; it is told to do it, and does it as soon as "
-            f"it can ({plural(len(names), 'unit')})"
+            f"it can ({plural(number, 'unit')})"
         )
         return False
     for each in ended:

@@ -12,6 +12,7 @@ from mistamover.config.settings import Settings, StreamSettings
 from mistamover.errors import UsageError
 from mistamover.files.names import display
 from mistamover.stream.ledger import Trouble
+from mistamover.stream.requests import Meant
 
 NAMES_HELP = (
     "the name of a stream, then those of units: relative to the stream's directory, or as `quarantine list` shows "
@@ -21,7 +22,7 @@ NAMES_HELP = (
 Found = tuple[StreamSettings, Trouble]
 
 
-def named_units(settings: Settings, words: Sequence[str]) -> dict[StreamSettings, list[bytes]]:
+def named_units(settings: Settings, words: Sequence[str]) -> dict[StreamSettings, list[Meant]]:
     """Given the words of a command, return the units that they name, by their streams. Raise UsageError.
 
     A unit that its stream's quarantine does not hold is an error: nothing is done then.
@@ -36,12 +37,13 @@ def named_units(settings: Settings, words: Sequence[str]) -> dict[StreamSettings
             f"mistamover quarantine retry {stream.name} --all"
         )
     found = list(in_quarantine((stream,) if stream is not None else settings.streams))
-    result: dict[StreamSettings, list[bytes]] = {}
+    result: dict[StreamSettings, list[Meant]] = {}
     for word in names:
         owner, trouble = _one(settings, found, word, named=stream)
         units = result.setdefault(owner, [])
-        if trouble.name not in units:
-            units.append(trouble.name)
+        unit = Meant(trouble.name, trouble.moved_to)
+        if unit not in units:
+            units.append(unit)
     return result
 
 
@@ -57,10 +59,10 @@ def _one(settings: Settings, found: Sequence[Found], word: str, *, named: Stream
         if len(matches) == 1:
             return matches[0]
         if matches:
-            owners = ", ".join(stream.name for stream, _ in matches)
+            places = "".join(f"\n  {stream.name}: {display(where(stream, unit))}" for stream, unit in matches)
             raise UsageError(
-                f'"{printable(word)}" names more than one unit (streams: {owners}): '
-                f"put the name of the stream before it"
+                f'"{printable(word)}" names more than one unit: put the name of the stream before it, or give the path '
+                f"of one of them:{places}"
             )
     raise UsageError(_nothing(settings, found, word, named))
 

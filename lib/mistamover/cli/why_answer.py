@@ -249,7 +249,9 @@ def _deliveries(ledger: Ledger | None, place: Place) -> tuple[Delivery, ...]:
 def _trouble(ledger: Ledger | None, wanted: Callable[[Trouble], bool]) -> Trouble | None:
     if ledger is None:
         return None
-    return next(filter(wanted, ledger.troubles()), None)
+    found = sorted(filter(wanted, ledger.troubles()), key=lambda note: (note.moved_to is None, note.since))
+    # What has the name now goes before what had it and was moved away, of that the latest.
+    return found[-1] if found else None
 
 
 def _in_quarantine(place: Place, now: float, served: bool, last: Snapshot | None) -> Answer:

@@ -18,7 +18,7 @@ from mistamover.stream.books import Books
 from mistamover.stream.intake import identity_now, kind_in
 from mistamover.stream.ledger import Release, Relocation, Trouble
 from mistamover.stream.quarantine import found_again, take_note_away
-from mistamover.stream.requests import Ended, Outcome, Request, Verb
+from mistamover.stream.requests import Ended, Meant, Outcome, Request, Verb
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,8 @@ class Desk:
         stayed = [each for each in planned if each not in arrived]
         for each in stayed:
             relocation.clean_up(each)
-        self._conclude(arrived, [each.name for each in stayed])
-        moved = [
-            t for t in books.troubles.values() if t.quarantined and t.moved_to is None and t.identity and books.move
-        ]
+        self._conclude(arrived, stayed)
+        moved = [t for t in books.troubles.values() if t.quarantined and t.identity and books.move]
         found = [replace(t, moved_to=place, identity=None) for t in moved if (place := found_again(books, t))]
         if found:
             books.note_troubles(found)
@@ -66,7 +64,7 @@ class Desk:
             return
         key = self._waiting[0]
         request = requests.read(self._state_dir, key)
-        rest = request.names[len(self._ended) :] if request is not None else ()
+        rest = request.units[len(self._ended) :] if request is not None else ()
         if request is not None and rest:
             self._ended += self._deal_with(request, rest[:_AT_ONCE])
         if len(rest) > _AT_ONCE:
@@ -81,46 +79,42 @@ class Desk:
 
     # -- one request --------------------------------------------------------------------------
 
-    def _deal_with(self, request: Request, names: Sequence[bytes]) -> list[Ended]:
-        """Given a request and some of its names, do it; return what became of each, in their order."""
+    def _deal_with(self, request: Request, units: Sequence[Meant]) -> list[Ended]:
+        """Given a request and some of its units, do it; return what became of each, in their order."""
         books = self._books
-        ended: dict[bytes, Ended] = {}
-        planned: list[Relocation] = []
-        for name in dict.fromkeys(names):
-            step = self._step(request, name)
-            if isinstance(step, Relocation):
-                planned.append(step)
-            else:
-                ended[name] = step
+        steps = {unit: self._step(request, unit) for unit in dict.fromkeys(units)}
+        ended = {unit: step for unit, step in steps.items() if isinstance(step, Ended)}
+        planned = {unit: step for unit, step in steps.items() if isinstance(step, Relocation)}
         if planned:
-            books.ledger.note_relocations(planned)
-        arrived = []
-        for each in planned:
+            books.ledger.note_relocations(planned.values())
+        arrived: list[Relocation] = []
+        stayed: list[Relocation] = []
+        for unit, each in planned.items():
             try:
                 relocation.carry_out(each, books.ledger.note_relocations)
                 arrived.append(each)
+                ended[unit] = _moved(each)
             except OSError as error:
                 relocation.clean_up(each)
-                ended[each.name] = _failed(each, error)
-        cancelled = [each.name for each in planned if each.name in ended]
-        ended.update((each.name, _moved(each)) for each in arrived)
-        self._conclude(arrived, cancelled)
+                stayed.append(each)
+                ended[unit] = _failed(each, error)
+        self._conclude(arrived, stayed)
         for end in ended.values():
             log = logger.info if end.done else logger.warning
             log("%s: %s asked by %s: %s", display(end.name), request.verb.value, request.who, end.words)
-        return [ended[name] for name in names]
+        return [ended[unit] for unit in units]
 
-    def _step(self, request: Request, name: bytes) -> Relocation | Ended:
-        """Given a request and one of its names, return how it is to be moved, or what has become of it already."""
-        books = self._books
-        trouble = books.troubles.get(name)
+    def _step(self, request: Request, unit: Meant) -> Relocation | Ended:
+        """Given a request and one of its units, return how it is to be moved, or what has become of it already."""
+        books, name = self._books, unit.name
+        trouble = books.moved.get(unit.moved_to) if unit.moved_to else books.troubles.get(name)
         if trouble is None or not trouble.quarantined:
             return Ended(name=name, outcome=Outcome.ABSENT, words="it is not in quarantine")
         source = trouble.moved_to or books.root + b"/" + name
         try:
             status = os.lstat(source)
         except (FileNotFoundError, NotADirectoryError):
-            books.end_quarantines([name], [], [])
+            books.end_quarantines([trouble])
             self._look_at(name, time.time())
             words = f"somebody has taken it away from {display(source)}: it is not in quarantine any more"
             return Ended(name=name, outcome=Outcome.GONE, words=words)
@@ -146,7 +140,7 @@ class Desk:
         """Given a unit that is in quarantine where it is, deal with it there; return None if it is to be moved."""
         name = trouble.name
         if request.verb is Verb.RETRY:
-            self._books.end_quarantines([name], [], [])
+            self._books.end_quarantines([trouble])
             self._look_at(name, time.time())
             return Ended(name=name, outcome=Outcome.RETRIED, words="it is tried again where it is", where=source)
         if changed:
@@ -165,24 +159,27 @@ class Desk:
         if keep_out:
             release = replace(release, identity=trouble.identity)
             words += ": it is not sent unless it changes"
-        self._books.end_quarantines([trouble.name], [release], [])
+        self._books.end_quarantines([], [(trouble, release)])
         return Ended(name=trouble.name, outcome=Outcome.RELEASED, words=words, where=place)
 
-    def _conclude(self, arrived: Sequence[Relocation], cancelled: Sequence[bytes]) -> None:
+    def _conclude(self, arrived: Sequence[Relocation], stayed: Sequence[Relocation]) -> None:
         """Given what was moved, and what was not, see to it that the disk says so before the ledger does."""
         books = self._books
         places = {os.path.dirname(path) for each in arrived for path in (each.source, each.destination)}
         for place in places:
             if os.path.isdir(place):
                 relocation.flush_names(place)
-        released = []
+        retried: list[Trouble] = []
+        released: list[tuple[Trouble, Release]] = []
         for each in arrived:
             take_note_away(each.source, books.settings.quarantine_dir)
-            trouble = books.troubles.get(each.name)
+            trouble = books.moved.get(each.source) or books.troubles.get(each.name)
             if trouble is not None and each.verb == Verb.RELEASE.value:
-                released.append(_release(trouble, each.who, each.destination))
-        if arrived or cancelled:
-            books.end_quarantines([each.name for each in arrived], released, cancelled)
+                released.append((trouble, _release(trouble, each.who, each.destination)))
+            elif trouble is not None:
+                retried.append(trouble)
+        if arrived or stayed:
+            books.end_quarantines(retried, released, [each.source for each in (*arrived, *stayed)])
         now = time.time()
         for each in arrived:
             if each.verb == Verb.RETRY.value:

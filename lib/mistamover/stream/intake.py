@@ -72,11 +72,10 @@ class Intake:
             return
         trouble = books.troubles.get(name)
         if trouble is not None and trouble.quarantined:
-            if trouble.moved_to is None and trouble.identity == identity_now(books.root, name, kind, status):
+            if trouble.identity == identity_now(books.root, name, kind, status):
                 return
-            if trouble.moved_to is None:
-                books.forget_trouble(name)
-            # What was moved away stays on record; this is another unit of the same name.
+            # This is another unit of the same name.
+            books.forget_trouble(name)
             trouble = None
         released = books.released.get(name)
         if released is not None:

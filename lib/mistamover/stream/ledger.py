@@ -201,14 +201,21 @@ class Ledger(Database):
                 since=row[6],
                 retry_at=row[7],
                 identity=Identity(*row[8:13]) if row[8] is not None else None,
-                moved_to=row[13],
+                moved_to=row[13] or None,
             )
             for row in rows
         ]
 
     def note_troubles(self, troubles: Iterable[Trouble]) -> None:
-        """Given what could not be delivered, remember it; an older note about the same name is replaced."""
+        """Given what could not be delivered, remember it; an older note about what has the name is replaced.
+
+        What was moved to quarantine has its name there no more: there may be several of one name.
+        """
+        troubles = list(troubles)
         with self._transaction():
+            self._db.executemany(
+                "DELETE FROM trouble WHERE name = ? AND moved_to = x''", ((t.name,) for t in troubles if t.moved_to)
+            )
             self._db.executemany(
                 "INSERT OR REPLACE INTO trouble VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -222,16 +229,16 @@ class Ledger(Database):
                         t.since,
                         t.retry_at,
                         *(t.identity or (None,) * 5),
-                        t.moved_to,
+                        t.moved_to or b"",
                     )
                     for t in troubles
                 ),
             )
 
     def forget_troubles(self, names: Iterable[bytes]) -> None:
-        """Given names that are no trouble any more, forget what was noted."""
+        """Given names that are no trouble any more, forget what was noted of what has them; quarantine stays."""
         with self._transaction():
-            self._db.executemany("DELETE FROM trouble WHERE name = ?", ((name,) for name in names))
+            self._db.executemany("DELETE FROM trouble WHERE name = ? AND moved_to = x''", ((name,) for name in names))
 
     # -- the end of a quarantine --------------------------------------------------------------
 
@@ -242,7 +249,7 @@ class Ledger(Database):
 
     def relocations(self) -> list[Relocation]:
         """Return what is on its way out of quarantine, or was when a process died."""
-        return [relocation_of(row) for row in self._db.execute("SELECT * FROM relocation ORDER BY name")]
+        return [relocation_of(row) for row in self._db.execute("SELECT * FROM relocation ORDER BY source")]
 
     def note_relocations(self, planned: Iterable[Relocation]) -> None:
         """Given what is about to be moved, or how far that has come, record it durably."""
@@ -250,20 +257,22 @@ class Ledger(Database):
             self._db.executemany(
                 "INSERT OR REPLACE INTO relocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (r.name, r.verb, r.who, r.source, r.destination, *r.found, *(r.copy or (None, None)), r.placed)
+                    (r.source, r.name, r.verb, r.who, r.destination, *r.found, *(r.copy or (None, None)), r.placed)
                     for r in planned
                 ),
             )
 
     def end_quarantines(
-        self, names: Sequence[bytes], released: Iterable[Release] = (), cancelled: Iterable[bytes] = ()
+        self, ended: Iterable[Trouble], released: Iterable[Release] = (), sources: Iterable[bytes] = ()
     ) -> None:
-        """Given names that are in quarantine no more, which of them were released, and names of which the move was
-        given up, record all of that at once, durably.
+        """Given what is in quarantine no more, what of it was released, and the sources of plans that are carried out
+        or given up, record all of that at once, durably.
         """
         with self._transaction():
-            self._db.executemany("DELETE FROM trouble WHERE name = ?", ((name,) for name in names))
-            self._db.executemany("DELETE FROM relocation WHERE name = ?", ((name,) for name in (*names, *cancelled)))
+            self._db.executemany(
+                "DELETE FROM trouble WHERE name = ? AND moved_to = ?", ((t.name, t.moved_to or b"") for t in ended)
+            )
+            self._db.executemany("DELETE FROM relocation WHERE source = ?", ((source,) for source in sources))
             self._db.executemany(
                 "INSERT INTO released (name, target, reason, who, released, place, dev, ino, size, mtime_ns, ctime_ns)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -58,7 +58,7 @@ def quarantine(books: Books, candidate: Candidate, reason: str, target: str) -> 
     logger.error("%s: quarantined: %s", display(candidate.name), trouble.reason)
     books.error(f"{display(candidate.name)}: quarantined: {trouble.reason}")
     books.counts.quarantined += 1
-    books.set_aside.add(candidate.name)
+    books.set_aside[candidate.name] += 1
     books.roll.drop(candidate)
     books.moved_on()
 

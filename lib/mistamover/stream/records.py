@@ -66,11 +66,29 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 _RELEASES = """
+CREATE TABLE trouble_by_place (
+    name BLOB NOT NULL,
+    target TEXT NOT NULL,
+    quarantined INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    fault TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since REAL NOT NULL,
+    retry_at REAL NOT NULL,
+    dev INTEGER, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+    moved_to BLOB NOT NULL,
+    PRIMARY KEY (name, target, moved_to)
+) WITHOUT ROWID;
+INSERT INTO trouble_by_place
+    SELECT name, target, quarantined, attempts, fault, reason, since, retry_at, dev, ino, size, mtime_ns, ctime_ns,
+        coalesce(moved_to, x'') FROM trouble;
+DROP TABLE trouble;
+ALTER TABLE trouble_by_place RENAME TO trouble;
 CREATE TABLE relocation (
-    name BLOB PRIMARY KEY,
+    source BLOB PRIMARY KEY,
+    name BLOB NOT NULL,
     verb TEXT NOT NULL,
     who TEXT NOT NULL,
-    source BLOB NOT NULL,
     destination BLOB NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL,
     copy_dev INTEGER, copy_ino INTEGER,
@@ -270,7 +288,7 @@ def delivery_of(row: tuple[Any, ...]) -> Delivery:
 
 def relocation_of(row: tuple[Any, ...]) -> Relocation:
     """Given a whole row of the table, return it as a value."""
-    name, verb, who, source, destination, dev, ino, copy_dev, copy_ino, placed = row
+    source, name, verb, who, destination, dev, ino, copy_dev, copy_ino, placed = row
     return Relocation(
         name=name,
         verb=verb,

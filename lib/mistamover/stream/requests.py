@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mistamover.files.durable import sync_directory, write_whole
 from mistamover.files.moving import own_like
@@ -45,12 +45,19 @@ class Outcome(enum.Enum):
     FAILED = "failed"  # it could not be moved
 
 
+class Meant(NamedTuple):
+    """One unit that is meant: what had a name, and where it was moved, if it was."""
+
+    name: bytes
+    moved_to: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What is asked, of which units, by whom."""
 
     verb: Verb
-    names: tuple[bytes, ...]
+    units: tuple[Meant, ...]
     who: str
     to: bytes | None = None
     """Absolute path of the directory where released units go; None leaves them where they are."""
@@ -82,7 +89,7 @@ def submit(state_dir: Path, request: Request) -> str:
     key = f"{time.time_ns():020}-{os.getpid()}-{os.urandom(4).hex()}"
     content = {
         "verb": request.verb.value,
-        "names": [name.hex() for name in request.names],
+        "units": [(name.hex(), moved_to.hex() if moved_to is not None else None) for name, moved_to in request.units],
         "who": request.who,
         "to": request.to.hex() if request.to is not None else None,
     }
@@ -102,7 +109,10 @@ def read(state_dir: Path, key: str) -> Request | None:
         to = values["to"]
         return Request(
             verb=Verb(values["verb"]),
-            names=tuple(bytes.fromhex(name) for name in values["names"]),
+            units=tuple(
+                Meant(bytes.fromhex(name), bytes.fromhex(place) if place is not None else None)
+                for name, place in values["units"]
+            ),
             who=str(values["who"]),
             to=bytes.fromhex(to) if to is not None else None,
         )

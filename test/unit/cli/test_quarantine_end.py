@@ -48,9 +48,22 @@ def test_without_its_stream_a_name_must_be_of_one_only(site: AskedSite, capsys: 
     put(site, b"f")
     put(site, b"f", stream="two")
     assert ask(site, "retry", "f") == 2
-    assert "more than one unit (streams: one, two)" in capsys.readouterr().err
+    assert "more than one unit" in capsys.readouterr().err
     assert ask(site, "retry", "two", "f") == 0
     assert ask(site, "retry", "f") == 0
+
+
+def test_of_several_of_one_name_the_path_of_one_is_asked_for(
+    site: AskedSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = put(site, b"f"), put(site, b"f", b"2")
+    assert ask(site, "retry", "one", "f") == 2
+    err = capsys.readouterr().err
+    assert "give the path of one of them" in err and str(first) in err and str(second) in err
+    assert ask(site, "retry", second) == 0
+    assert source(site, b"f").read_bytes() == b"2"
+    assert ask(site, "retry", "one", "--all") == 1
+    assert first.exists()
 
 
 @pytest.mark.parametrize(

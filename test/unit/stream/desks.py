@@ -15,7 +15,7 @@ from mistamover.stream.books import Books
 from mistamover.stream.desk import Desk
 from mistamover.stream.ledger import Ledger, Trouble
 from mistamover.stream.quarantine import move_away, note_name
-from mistamover.stream.requests import Ended, Request, Verb
+from mistamover.stream.requests import Ended, Meant, Request, Verb
 from support import Site
 
 CONTENT = b"what must not be lost" * 100
@@ -97,11 +97,26 @@ class OfOneStream:
     def request(self, verb: Verb, *names: bytes, to: bool = True) -> Request:
         """Return a request, of released units with a directory where they go unless `to` is false."""
         place = os.fsencode(self.aside) if verb is Verb.RELEASE and to else None
-        return Request(verb=verb, names=names, who="me", to=place)
+        with self.ledger() as ledger:
+            moved = {trouble.name: trouble.moved_to for trouble in ledger.troubles()}
+        return Request(verb=verb, units=tuple(Meant(name, moved.get(name)) for name in names), who="me", to=place)
 
     def ask(self, verb: Verb, *names: bytes, to: bool = True) -> list[Ended]:
         """Ask, and serve as the stream's process does; return the answer."""
-        key = requests.submit(self.settings.state_dir, self.request(verb, *names, to=to))
+        self.recover()
+        return self._asked(self.request(verb, *names, to=to))
+
+    def ask_for(self, verb: Verb, *units: Meant) -> list[Ended]:
+        """As above, of units that are meant by where they lie."""
+        return self._asked(replace(self.request(verb), units=units))
+
+    def recover(self) -> None:
+        """Do what a process does first."""
+        with self.ledger() as ledger:
+            Desk(Books(self.settings, ledger), lambda name, now: None).recover()
+
+    def _asked(self, request: Request) -> list[Ended]:
+        key = requests.submit(self.settings.state_dir, request)
         with self.ledger() as ledger:
             desk = Desk(Books(self.settings, ledger), lambda name, now: self.looked_at.append(name))
             desk.recover()

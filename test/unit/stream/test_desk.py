@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -255,7 +256,7 @@ def test_the_sum_holds_whichever_way_a_quarantine_ends(near: OfOneStream) -> Non
         books = Books(near.settings, ledger)
         # As the process that has seen and quarantined them counts them.
         books.counts.seen = books.counts.quarantined = 3
-        books.set_aside = {b"again", b"free", b"stays"}
+        books.set_aside.update([b"again", b"free", b"stays"])
         desk = Desk(books, lambda name, now: None)
         while requests.pending(near.settings.state_dir):
             desk.serve()
@@ -266,7 +267,6 @@ def test_the_sum_holds_whichever_way_a_quarantine_ends(near: OfOneStream) -> Non
 
 def test_a_unit_that_was_just_moved_to_quarantine_when_a_process_died_is_found_there(near: OfOneStream) -> None:
     """The intent was noted, the unit was renamed, and that was not noted any more."""
-    near.make(b"f", content=b"an earlier one")
     near.quarantine(b"f")
     path = near.make(b"f")
     trouble = Trouble(
@@ -283,8 +283,36 @@ def test_a_unit_that_was_just_moved_to_quarantine_when_a_process_died_is_found_t
     with near.ledger() as ledger:
         ledger.note_troubles([trouble])
     os.rename(path, near.path(near.settings.quarantine_dir, b"f.1"))
-    ended = one(near, Verb.RETRY, b"f")
-    assert (ended.done, near.lies(near.root, b"f")) == (True, True)
+    near.recover()
+    with near.ledger() as ledger:
+        places = [trouble.moved_to for trouble in ledger.troubles()]
+    assert places == [near.path(near.settings.quarantine_dir, name) for name in (b"f", b"f.1")]
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_several_of_one_name_are_several_units(near: OfOneStream, verb: Verb) -> None:
+    places = [near.quarantine(b"d/f") for _ in range(3)]
+    assert in_quarantine(near) == [b"d/f"] * 3
+    second = requests.Meant(b"d/f", places[1])
+    assert near.ask_for(verb, second)[0].done
+    assert [os.path.lexists(place) for place in places] == [True, False, True]
+    (first, third) = near.ask_for(verb, *(requests.Meant(b"d/f", place) for place in (places[0], places[2])))
+    assert (first.outcome, third.outcome) == (Outcome.TAKEN, Outcome.TAKEN)
+    os.unlink(near.path(near.destination(verb), b"d/f"))
+    (first, third) = near.ask_for(verb, *(requests.Meant(b"d/f", place) for place in (places[0], places[2])))
+    assert (first.done, third.outcome) == (True, Outcome.TAKEN)
+    assert (in_quarantine(near), os.path.lexists(places[2])) == ([b"d/f"], True)
+
+
+def test_what_has_the_name_now_is_another_matter(near: OfOneStream) -> None:
+    """Its failures and its end say nothing about what had the name and was moved away."""
+    place = near.quarantine(b"f")
+    with near.ledger() as ledger:
+        books = Books(near.settings, ledger)
+        books.note_troubles([replace(books.moved[place], quarantined=False, moved_to=None, retry_at=9.0)])
+        assert len(ledger.troubles()) == 2
+        books.forget_trouble(b"f")
+        assert [trouble.moved_to for trouble in ledger.troubles()] == [place]
 
 
 @pytest.mark.slow

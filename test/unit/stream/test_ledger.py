@@ -122,8 +122,19 @@ def test_troubles_are_replaced_and_forgotten(ledger: Ledger) -> None:
         b"b": (1, False, Identity(1, 2, 3, 4, 5)),
     }
     assert ledger.totals().quarantined == 1
-    ledger.forget_troubles([b"a", b"not there"])
-    assert [t.name for t in ledger.troubles()] == [b"b"]
+    ledger.forget_troubles([b"a", b"b", b"not there"])
+    assert [t.name for t in ledger.troubles()] == [b"a"], "what was moved is in quarantine still"
+    ledger.end_quarantines(ledger.troubles())
+    assert ledger.troubles() == []
+
+
+def test_several_of_one_name_can_lie_in_quarantine(ledger: Ledger) -> None:
+    for place in (b"/q/a", b"/q/a.1"):
+        ledger.note_troubles([trouble(b"a", quarantined=True)])
+        ledger.note_troubles([trouble(b"a", quarantined=True, moved_to=place, identity=None)])
+    ledger.note_troubles([trouble(b"a")])
+    assert [t.moved_to for t in ledger.troubles()] == [None, b"/q/a", b"/q/a.1"]
+    assert ledger.totals().quarantined == 2
 
 
 def test_history_filters(ledger: Ledger) -> None:
@@ -249,7 +260,7 @@ def test_an_older_ledger_is_brought_up_to_date_in_place(old: Path) -> None:
             assert ledger.relocations() == []
             assert ledger.totals().quarantined == 1
     with Ledger(old) as ledger:
-        ledger.end_quarantines([b"bad"], [release(b"bad")])
+        ledger.end_quarantines(ledger.troubles(), [release(b"bad")])
     with Ledger(old, read_only=True) as ledger:
         assert (ledger.troubles(), ledger.releases(name=b"bad")) == ([], [release(b"bad")])
         assert (ledger.totals().quarantined, ledger.totals().released) == (0, 1)
@@ -265,13 +276,14 @@ def test_a_plan_is_kept_until_the_quarantine_has_ended_or_the_move_was_given_up(
         Relocation(name=name, verb="retry", who="me", source=b"/q/" + name, destination=b"/d/" + name, found=(1, 2))
         for name in (b"a", b"b\n\xff")
     ]
-    ledger.note_troubles([trouble(plan.name, quarantined=True) for plan in plans])
+    noted = [trouble(plan.name, quarantined=True, moved_to=plan.source) for plan in plans]
+    ledger.note_troubles(noted)
     ledger.note_relocations(plans)
     assert ledger.relocations() == plans
     further = replace(plans[0], copy=(3, 4), placed=True)
     ledger.note_relocations([further])
     assert ledger.relocations() == [further, plans[1]]
-    ledger.end_quarantines([b"a"], cancelled=[b"b\n\xff"])
+    ledger.end_quarantines(noted[:1], sources=[plan.source for plan in plans])
     assert ledger.relocations() == []
     assert [t.name for t in ledger.troubles()] == [b"b\n\xff"]
 
