@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "quarantine", "receipts", "alert")
+COMMANDS = ("status", "why", "history", "quarantine", "pause", "resume", "receipts", "alert")
 
 _EPILOG = """\
 examples:
@@ -22,6 +22,8 @@ examples:
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
   mistamover quarantine list             list what could not be delivered, and why
+  mistamover quarantine retry --all      have all of that tried again
+  mistamover pause demo                  let a stream send nothing, until: mistamover resume demo
   mistamover receipts verify             prove the receipts of other agents
   mistamover alert test                  send a mail and a notification to see whether they arrive
 

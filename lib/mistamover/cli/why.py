@@ -18,7 +18,7 @@ from mistamover.cli.why_view import in_words
 from mistamover.config.settings import StreamSettings, TransferMode
 from mistamover.files.names import display, json_name
 from mistamover.model import Action, Decision
-from mistamover.stream.ledger import Trouble
+from mistamover.stream.ledger import Release, Trouble
 
 NAME = "why"
 HELP = "explain why a file has not left, or when and where it went"
@@ -93,6 +93,7 @@ def as_json(found: Answer) -> dict[str, Any]:
         "open_in": _openers_json(found.openers),
         "processes_hidden": found.openers.hidden if found.openers else None,
         "trouble": _trouble_json(found.trouble) if found.trouble else None,
+        "releases": [_release_json(release) for release in found.releases],
         "deliveries": [record(place.stream.name, delivery) for delivery in found.deliveries],
         "quarantine_note": found.quarantine_note or None,
         "remarks": list(found.remarks),
@@ -135,6 +136,16 @@ def _openers_json(openers: Openers | None) -> list[dict[str, Any]] | None:
     if openers is None:
         return None
     return [{"pid": o.pid, "program": o.program, "user": o.user, "writing": o.writing} for o in openers.seen]
+
+
+def _release_json(release: Release) -> dict[str, Any]:
+    return {
+        "who": printable(release.who),
+        "when": release.when,
+        "when_at": iso_time(release.when),
+        "reason": printable(release.reason),
+        "where": json_name(release.place),
+    }
 
 
 def _trouble_json(trouble: Trouble) -> dict[str, Any]:
