@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from mistamover.cli.common import CONFIG_VARIABLE, DEFAULT_CONFIG, emit, note, print_json, printable
 from mistamover.config.expand import Place
 from mistamover.errors import UsageError
-from mistamover.files.private import read_private
 
 if TYPE_CHECKING:
     from mistamover.cli.init_steps import Outcome, Wanted
@@ -29,8 +28,8 @@ no existing stream file is ever touched.
 
 Each answer is checked at once, and so is the login, unless --no-check says otherwise. Nothing is written before the
 last question is answered. On a terminal what no option gives is asked; with --yes, or without a terminal, the default
-of each counts. A password is asked without being shown, or read from the first line of --password-file (- is the
-standard input).
+of each counts. A password is asked without being shown. The file of --password-file is named in the configuration, or,
+for a protocol that reads none, what it holds is written there; - is the standard input.
 
 Exit status: 0 the files are written; 1 the login failed, or a file could not be written; 2 wrong words or
 configuration.
@@ -51,7 +50,9 @@ _OPTIONS = (
     ("protocol", "NAME", "how the data travel, or arrival_monitor to receive"),
     ("target_host", "HOST", "the host to deliver to"),
     ("target_dir", "PATH", "the directory there"),
+    ("target_url", "URL", "the place to deliver to, for the protocols that take one"),
     ("username", "NAME", "the login name there"),
+    ("password_file", "FILE", "a file with the password on its first line, that only you can read"),
     ("mode", "MODE", "move or mirror"),
     ("mail_to", "ADDRESS", "who is told by mail when something needs a hand"),
 )
@@ -65,7 +66,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", metavar="DIR", nargs="*", help="the base directory, or the global file")
     for name, metavar, words in _OPTIONS:
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=words)
-    parser.add_argument("--password-file", metavar="FILE", help="a file with the password, that only you can read")
     parser.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", action="append", default=[], help="any other key; may be repeated"
     )
@@ -106,8 +106,6 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         given.setdefault("protocol", arguments.type)
     if len(words) > 1:
         raise UsageError(f"one DIR is enough, expected nothing after {printable(words[0])}")
-    if arguments.password_file is not None:
-        given["password"] = _password(arguments.password_file)
     return Wanted(
         file=_global_file(words[0] if words else os.environ.get(CONFIG_VARIABLE, ".")),
         given=given,
@@ -135,15 +133,6 @@ def _set(text: str) -> tuple[Place, str]:
     if not (equals and dot and section and key):
         raise UsageError(f"--set {printable(text)}: is not understood, expected SECTION.KEY=VALUE")
     return Place(section, key.lower()), value.strip()
-
-
-def _password(word: str) -> str:
-    if word == "-":
-        return sys.stdin.readline().rstrip("\r\n")
-    lines = read_private(Path(word))
-    if not lines:
-        raise UsageError(f"--password-file: {printable(word)} is empty, expected the password on its first line")
-    return lines[0]
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

@@ -19,6 +19,9 @@ _LIST = Place("global", "data_stream_list")
 _DIRECTORIES = (Place("global", "data_stream_config_dir"), Place("global", "dataset_config_dir"))
 _PATTERNS = ("ds_{}.ini", "dataset_{}.ini", "data_stream_{}.ini", "{}.ini")
 
+#: Sections that speak of the service, even where a stream's file could override them.
+_OF_ALL = ("global", "logging", "disk_space_monitor")
+
 
 class Draft:
     """A global file and one more stream, as they will be."""
@@ -113,7 +116,7 @@ class Draft:
         changes = []
         if self.name:
             words = f"The stream {self.name} of MiStaMover."
-            own = [answer for answer in self._answers.items() if not _is_global(answer[0])]
+            own = [answer for answer in self._answers.items() if not is_global(answer[0])]
             changes.append(Change(path=self.stream_file, before=None, after=fresh(words, own)))
         after = self._global()
         if after != self._before:
@@ -156,7 +159,7 @@ class Draft:
 
     def _global(self) -> bytes:
         """Return the global file as it will be."""
-        answers = [answer for answer in self._answers.items() if _is_global(answer[0])]
+        answers = [answer for answer in self._answers.items() if is_global(answer[0])]
         # Quotes hold a name together, so that it is judged as a whole.
         name = f'"{self.name}"' if re.search(r"[\s,]", self.name) else self.name
         if self._before is None:
@@ -174,9 +177,10 @@ class Draft:
         return text
 
 
-def _is_global(place: Place) -> bool:
+def is_global(place: Place) -> bool:
+    """Given a key, tell whether it goes into the global file."""
     option = schema.find(*place)
-    return option is not None and option.service
+    return option is not None and (option.service or place.section in _OF_ALL)
 
 
 def _words(problem: Problem) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from mistamover.cli import init_questions as questions
-from mistamover.cli.init_draft import Draft
+from mistamover.cli.init_draft import Draft, is_global
 from mistamover.cli.init_questions import DIRECTORY, INCOMING, NAME, PROTOCOL, RECIPIENT
 from mistamover.cli.init_talk import Talk
 from mistamover.config import check, schema
 from mistamover.config.expand import Place
 from mistamover.errors import UsageError
-
-#: Said where there is a default that no value can stand for.
-_NO_DEFAULT = {NAME: "a short name, for the list of streams, the files and the commands"}
+from mistamover.files.private import read_private
 
 
 class Interview:
@@ -36,6 +36,7 @@ class Interview:
         self._settle(DIRECTORY, "directory", default=self._usual("data"))
         self._choose_way()
         self._take_sets()
+        self._take_password_file()
         self._settle_way(everything)
         self._settle_mail()
         for unused in self._given:
@@ -66,11 +67,8 @@ class Interview:
             for name in known:
                 self._talk.say(f"  {name}: {questions.way(name).words}")
         while True:
-            said = (
-                given
-                or (self._talk.ask("[outgoing] transfer_protocol", usual) if self._talk is not None else "")
-                or usual
-            )
+            asked = self._talk.ask("[outgoing] transfer_protocol", usual) if self._talk and given is None else given
+            said = asked or usual
             try:
                 self._way = check.choice(said, *known)
                 break
@@ -87,13 +85,22 @@ class Interview:
         options = {
             questions.HOST: "target_host",
             questions.TARGET_DIR: "target_dir",
+            questions.TARGET_URL: "target_url",
             questions.own(self._way, "username"): "username",
             questions.own(self._way, "transfer_mode"): "mode",
         }
         for place in questions.places(self._way, everything=everything):
             name = "password" if schema.is_secret(place.key) else options.get(place, "")
-            if self._is_open(place, name):
+            if self._is_open(place, name) and self._makes_sense(place):
                 self._settle(place, name, default=self._usual("incoming") if place == INCOMING else "")
+
+    def _makes_sense(self, place: Place) -> bool:
+        """Tell whether a key is to be settled: no password is needed where nobody logs in, or a file holds it."""
+        if not schema.is_secret(place.key) or "password" in self._given:
+            return True
+        user = questions.own(self._way, "username")
+        nobody = schema.find(*user) is not None and not (self._draft.given(user) or self._draft.inherited(user))
+        return not nobody and self._draft.given(questions.own(self._way, "password_file")) is None
 
     def _settle_mail(self) -> None:
         if self._draft.inherited(RECIPIENT) is None:
@@ -115,10 +122,20 @@ class Interview:
     def _take_sets(self) -> None:
         for place, text in self._sets.items():
             spelling = f"--set {place.section}.{place.key}"
-            option = schema.find(*place)
-            if option is not None and option.service and self._draft.inherited(place) is not None:
+            if is_global(place) and self._draft.inherited(place) is not None:
                 raise UsageError(f"{spelling}: it is set in {self._draft.file} already: change it there")
             self._refuse_if(self._draft.answer(place, text), spelling)
+
+    def _take_password_file(self) -> None:
+        """A file that holds the password is named to the protocols that can read one, and is read for the others."""
+        word = self._given.pop("password_file", None)
+        if word is None:
+            return
+        place = questions.own(self._way, "password_file")
+        if schema.find(*place) is not None and word != "-":
+            self._refuse_if(self._draft.answer(place, _whole(place, word)), "--password-file")
+        else:
+            self._given["password"] = _password(word)
 
     def _settle(self, place: Place, name: str, *, default: str = "") -> None:
         """Given a key, the option that gives it, and a default to be written, see that it has what it needs."""
@@ -138,15 +155,14 @@ class Interview:
         assert self._talk is not None
         option = schema.find(*place)
         secret = schema.is_secret(place.key)
-        otherwise = _NO_DEFAULT.get(place) or (option.otherwise if option else "")
-        standard = (option.default if option else "") or ""
-        shown = "as before" if secret and usual else usual or standard or (f"none: {otherwise}" if otherwise else "")
+        standard = (option.default or option.otherwise) if option and place != NAME else ""
+        shown = "as before" if secret and usual else usual or standard
         self._talk.say()
         self._talk.say(questions.explanation(place))
         if found := questions.choices(place):
             self._talk.say(f"One of {', '.join(found)}.")
         while True:
-            said = self._talk.ask(f"[{place.section}] {place.key}", shown if place != NAME else "", secret=secret)
+            said = self._talk.ask(f"[{place.section}] {place.key}", shown, secret=secret)
             keep = "" if self._draft.inherited(place) == usual else usual
             wrong = self._draft.answer(place, _whole(place, said or keep or _explicit(place)))
             if not wrong:
@@ -157,6 +173,13 @@ class Interview:
     def _refuse_if(self, wrong: Iterable[str], spelling: str) -> None:
         if found := list(wrong):
             raise UsageError(f"{spelling}: {'; '.join(found)}")
+
+
+def _password(word: str) -> str:
+    lines = sys.stdin.readline().splitlines() if word == "-" else read_private(Path(word))
+    if not lines:
+        raise UsageError("--password-file: is empty, expected the password on its first line")
+    return lines[0]
 
 
 def spelled(name: str) -> str:

@@ -13,8 +13,12 @@ DIRECTORY = Place("data_stream", "directory")
 PROTOCOL = Place("outgoing", "transfer_protocol")
 HOST = Place("outgoing", "target_host")
 TARGET_DIR = Place("outgoing", "target_dir")
+TARGET_URL = Place("outgoing", "target_url")
 INCOMING = Place("incoming", "directory")
 RECIPIENT = Place("email", "recipient")
+
+#: The help text of this key is about its old meaning.
+_NAME_WORDS = "The name of the stream: letters, digits, dots, dashes and underscores, a letter or digit first."
 
 #: Characters of a help text that are shown before a question.
 _SHOWN = 200
@@ -34,22 +38,19 @@ class Way:
     """The transfer_protocol, where it has another name than the way."""
 
 
-_HOST, _DIR = "outgoing.target_host", "outgoing.target_dir"
+_HOST, _DIR, _URL = "outgoing.target_host", "outgoing.target_dir", "outgoing.target_url"
 _USER, _PASSWORD, _MODE = ".username", ".password", ".transfer_mode"
 
 #: In the order in which they are offered; a protocol that is not here is offered with the keys that it requires.
 _WAYS = {
     "rsync_ssh": Way(words="rsync over ssh, the quickest and safest way", needs=(_HOST, _DIR, _USER, _MODE)),
     "rsync_native": Way(words="rsync to an rsync daemon", needs=(_HOST, _DIR, _USER, _PASSWORD, _MODE)),
-    "sftp": Way(words="files over ssh, without rsync", needs=(_HOST, _DIR, _USER, _PASSWORD, _MODE)),
+    "sftp": Way(words="files over ssh, without rsync", needs=(_HOST, _DIR, _USER, _MODE)),
     "ftp": Way(words="a plain FTP server", needs=(_HOST, _DIR, _USER, _PASSWORD, _MODE)),
     "ftps": Way(words="an FTP server, encrypted", needs=(_HOST, _DIR, _USER, _PASSWORD, _MODE)),
     "local": Way(words="another directory of this host", needs=(_DIR, _MODE)),
-    "s3": Way(
-        words="a bucket of an object store",
-        needs=(".endpoint", ".endpoint_url", ".bucket", ".prefix", ".region", ".access_key", ".secret_key", _MODE),
-    ),
-    "url": Way(words="a place that a URL names", needs=(".url", _USER, _PASSWORD, _MODE)),
+    "s3": Way(words="a bucket of an object store", needs=(_URL, ".endpoint_url", ".secret_file", _MODE)),
+    "url": Way(words="whatever a URL names and fsspec can write to", needs=(_URL, ".options_file", _MODE)),
     "gridftp_myproxy": Way(
         words="GridFTP with a proxy from a MyProxy server",
         needs=(_HOST, _DIR, ".proxy", _USER, _PASSWORD, _MODE),
@@ -99,6 +100,8 @@ def own(name: str, key: str) -> Place:
 
 def explanation(place: Place) -> str:
     """Given a key, return the beginning of its help text, in whole sentences."""
+    if place == NAME:
+        return _NAME_WORDS
     option = schema.find(*place)
     sentences = re.split(r"(?<=\.) ", option.help if option else "")
     shown = sentences[0]

@@ -99,7 +99,7 @@ def _logged_in(draft: Draft, interview: Interview, talk: Talk | None) -> _Login:
         stream = _mended(draft, interview, talk)
         if talk is not None:
             talk.say()
-            talk.say(f"Trying {stream.targets[0].name} ...")
+            talk.say(f"Trying {stream.targets[0].name}; a directory that is missing there may be made ...")
         try:
             allows = try_login(stream)
         except MistamoverError as error:

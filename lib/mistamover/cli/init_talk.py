@@ -25,7 +25,7 @@ class Talk:
     def say(self, text: str = "") -> None:
         """Given a sentence or two, show them."""
         width = min(_WIDEST, shutil.get_terminal_size().columns - 1)
-        for line in textwrap.wrap(printable(text), width) or [""]:
+        for line in textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False) or [""]:
             self._print(line + "\n")
 
     def ask(self, label: str, default: str = "", *, secret: bool = False) -> str:

@@ -35,27 +35,29 @@ def _tried(stream: StreamSettings, target: TargetSettings, patience: float) -> s
     outcome: list[str | MistamoverError] = []
 
     def work() -> None:
+        finished = False
         try:
             words = transport.open().description
             transport.probe()
             outcome.append(words)
+            finished = True
         except MistamoverError as error:
             outcome.append(error)
+            finished = not isinstance(error, LinkError)
+        finally:
+            # Here, because programs that a thread has started may end with it.
+            transport.close(finished=finished)
 
     # In a thread of its own, so that there is a bound whatever hangs.
     worker = threading.Thread(target=work, name="trial", daemon=True)
     worker.start()
     try:
         worker.join(patience)
-        if worker.is_alive():
-            raise LinkError(f"{target.host or target.directory} gave no answer within {patience:g} s")
     finally:
         if worker.is_alive():
             transport.abort()
             worker.join(_CUT_OFF)
-        transport.close(finished=not worker.is_alive())
-    if not outcome:
-        raise LinkError(f"the trial of {target.host or target.directory} broke off")
-    if isinstance(outcome[0], MistamoverError):
-        raise outcome[0]
-    return outcome[0]
+    found = outcome[0] if outcome else LinkError(f"{target.name} gave no answer within {patience:g} s")
+    if isinstance(found, MistamoverError):
+        raise found
+    return found
