@@ -167,11 +167,11 @@ class Draft:
             return fresh("The global file of MiStaMover: what the service as a whole needs.", [*names, *answers])
         text = self._before
         if self._names_listed:
-            ini = parsed(text)
             if name:
                 text = with_word(text, _LIST, name)
-            elif _LIST not in ini.origins:
-                text = with_key(text, _LIST, "")
+            elif _LIST not in parsed(text).origins:
+                # At the end, so that what is wrong is still told by its line. This text is judged and never written.
+                text += b"\n[global]\ndata_stream_list =\n"
         for place, value in answers:
             text = with_key(text, place, value)
         return text

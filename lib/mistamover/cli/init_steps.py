@@ -14,7 +14,7 @@ from mistamover.cli.init_talk import Talk
 from mistamover.cli.init_try import try_login
 from mistamover.config.expand import Place
 from mistamover.config.settings import StreamSettings
-from mistamover.errors import ConfigError, MistamoverError
+from mistamover.errors import ConfigError, MistamoverError, UsageError
 
 _ANSWERS = _CORRECT, _AGAIN, _GO_ON, _STOP = "correct", "try", "write", "stop"
 
@@ -63,8 +63,12 @@ def make(wanted: Wanted, talk: Talk | None) -> Outcome:
     """Given what is wanted and whom to ask, make the files. Raise MistamoverError or EOFError, with nothing written."""
     draft = Draft(wanted.file)
     interview = Interview(draft, wanted.given, wanted.sets, talk)
+    if wanted.only_global and not draft.is_new:
+        raise UsageError(f"{draft.file} exists already, and is left as it is")
     if talk is not None:
-        talk.say(f"The configuration {draft.file} is {'new' if draft.is_new else 'there: it gets one more stream'}.")
+        found = "will be made" if draft.is_new else "is there, and gets one more stream"
+        talk.say(f"The configuration {draft.file} {found}. Nothing is written before the last question.")
+        talk.say("What stands in brackets is taken if you just press Enter; Ctrl-C ends.")
     login = _Login()
     if wanted.only_global:
         interview.finish()
