@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mistamover.cli import init_questions
 from mistamover.config.load import load
 from mistamover.testing.sshd import PrivateSshd
 from support import TOP, contents, wait_until
@@ -133,3 +134,35 @@ def test_a_login_that_fails_writes_nothing_unless_it_is_wanted(scratch: Path, ss
     (scratch / "data/one/first").write_text("hello")
     assert agent(scratch, "--one-off").returncode == 0
     assert contents(scratch / "far") == contents(scratch / "data/one")
+
+
+@pytest.mark.skipif("ftp" not in init_questions.ways(), reason="this version does not speak FTP")
+@pytest.mark.parametrize("password", ['hush "# it', ""])
+def test_a_password_is_asked_without_being_shown(scratch: Path, password: str) -> None:
+    known = ("--name", "one", "--directory", "here", "--target-host", "127.0.0.1", "--target-dir", "x", "--no-check")
+    with wizard(scratch, *known, "--protocol", "ftp") as terminal:
+        # Who has no name needs no password.
+        terminal.answer("[ftp] username", "me" if password else "")
+        if password:
+            terminal.answer("[ftp] password: ", password)
+        terminal.answer("[ftp] transfer_mode", "")
+        terminal.answer("recipient", "")
+        terminal.answer("(yes/no)", "")
+        terminal.answer("(yes/no)", "")
+        assert terminal.ended() == 0
+        assert ("hush" not in terminal.shown and "[ftp] password = (not shown)" in terminal.shown) or not password
+    (stream,) = load(scratch / "conf/global.ini", {}).streams
+    assert stream.directory == scratch / "here"
+    assert ("hush" in (scratch / "conf/ds_one.ini").read_text()) is bool(password)
+
+
+@pytest.mark.skipif("local" not in init_questions.ways(), reason="this version has no local targets")
+def test_a_local_target_is_tried_and_used(scratch: Path) -> None:
+    words = ("--name", "one", "--protocol", "local", "--target-dir", f"{scratch}/far")
+    (scratch / "far").mkdir()
+    done = agent(scratch, "init", "--json", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["login"]["tried"] and not contents(scratch / "far")
+    (scratch / "data/one/first").write_text("hello")
+    assert agent(scratch, "--one-off").returncode == 0
+    assert list(contents(scratch / "far")) == [b"first"]

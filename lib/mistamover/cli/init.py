@@ -90,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_record(outcome))
     else:
+        for warning in outcome.warnings if talk is None else ():
+            note(f"mistamover: warning: {warning}")
         emit(*_lines(outcome))
     return 0
 
@@ -144,6 +146,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "edited": [str(path) for path in outcome.edited],
         "directories": [str(path) for path in outcome.directories],
         "login": {"tried": outcome.tried, "allows": list(outcome.allows), "error": outcome.error or None},
+        "warnings": list(outcome.warnings),
         "next": list(_next(outcome)),
     }
 

@@ -50,6 +50,8 @@ class Outcome:
     """What the target was found to allow."""
     error: str
     """Why the login failed, where the files were wanted all the same."""
+    warnings: tuple[str, ...]
+    """What is to be known of the new stream, though nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +130,15 @@ def _written(draft: Draft, talk: Talk | None, login: _Login) -> Outcome:
     stream = draft.stream() if draft.name else None
     missing = [path for path in _directories(stream) if not path.is_dir()]
     changes = draft.changes()
+    found = draft.settings().warnings if stream else ()
+    warnings = tuple(warning for warning in found if str(draft.stream_file) in warning)
     if talk is not None:
         talk.say()
         for line in draft.lines():
             talk.say(f"  {line}")
         talk.say()
+        for warning in warnings:
+            talk.say(f"Warning: {warning}")
         if missing:
             missing = missing if talk.agree(f"Make the directory {' and '.join(map(str, missing))}?") else []
         if not talk.agree(f"Write {' and '.join(str(change.path) for change in changes)}?"):
@@ -156,6 +162,7 @@ def _written(draft: Draft, talk: Talk | None, login: _Login) -> Outcome:
         tried=login.tried,
         allows=login.allows,
         error=login.error,
+        warnings=warnings,
     )
 
 
