@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from mistamover.cli import init_questions
+from mistamover.cli.init_try import try_login
 from mistamover.config.load import load
+from mistamover.errors import LinkError
 from mistamover.testing.sshd import PrivateSshd
-from support import TOP, contents, wait_until
+from support import TOP, Site, contents, wait_until
 from terminals import Terminal
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFIG__", "MISTAMOVER"))}
@@ -166,3 +168,17 @@ def test_a_local_target_is_tried_and_used(scratch: Path) -> None:
     (scratch / "data/one/first").write_text("hello")
     assert agent(scratch, "--one-off").returncode == 0
     assert list(contents(scratch / "far")) == [b"first"]
+
+
+def test_a_login_that_hangs_is_given_up(scratch: Path, private_sshd: PrivateSshd) -> None:
+    site = Site(scratch, private_sshd)
+    site.add("one")
+    (stream,) = load(site.global_ini, {}).streams
+    assert len(try_login(stream)) == 1 and not contents(site.streams["one"].target)
+    private_sshd.pause()
+    try:
+        with pytest.raises(LinkError, match="gave no answer within 1 s"):
+            try_login(stream, patience=1)
+    finally:
+        private_sshd.resume()
+    assert not stream.state_dir.exists()

@@ -155,6 +155,10 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     for words, paths in (("Made", outcome.directories), ("Wrote", outcome.written), ("Edited", outcome.edited)):
         for path in paths:
             yield f"{words} {printable(path)}"
+    if os.geteuid() == 0:
+        made = shlex.join(map(str, (*outcome.directories, *outcome.written)))
+        yield "They belong to root. If the service runs as another user, give them to that one, and try its login:"
+        yield f"  chown USER {made}"
     yield ""
     yield "Next:"
     yield from (f"  {command}" for command in _next(outcome))

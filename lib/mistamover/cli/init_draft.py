@@ -30,6 +30,8 @@ class Draft:
         """Given the global file, which need not exist, begin. Raise UsageError or ConfigError if it cannot be used."""
         self.file = Path(os.path.abspath(file.expanduser()))
         self._answers: dict[Place, str] = {}
+        if self.file.exists() and not self.file.is_file():
+            raise UsageError(f"{self.file} is not a file, expected the global configuration file")
         try:
             self._before: bytes | None = self.file.read_bytes()
         except FileNotFoundError:

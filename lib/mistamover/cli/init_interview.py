@@ -146,9 +146,8 @@ class Interview:
         if given is None and self._talk is not None:
             self._ask(place, usual)
             return
-        # What is inherited need not be written once more.
-        text = given if given is not None else ("" if self._draft.inherited(place) else usual)
-        wrong = self._draft.answer(place, _whole(place, text or _explicit(place)))
+        text = given if given is not None else self._unsaid(place, usual)
+        wrong = self._draft.answer(place, _whole(place, text))
         self._refuse_if(wrong, spelled(name) if name else f"--set {place.section}.{place.key}=VALUE")
 
     def _ask(self, place: Place, usual: str) -> None:
@@ -163,12 +162,18 @@ class Interview:
             self._talk.say(f"One of {', '.join(found)}.")
         while True:
             said = self._talk.ask(f"[{place.section}] {place.key}", shown, secret=secret)
-            keep = "" if self._draft.inherited(place) == usual else usual
-            wrong = self._draft.answer(place, _whole(place, said or keep or _explicit(place)))
+            wrong = self._draft.answer(place, _whole(place, said or self._unsaid(place, usual)))
             if not wrong:
                 return
             for words in wrong:
                 self._talk.say(words)
+
+    def _unsaid(self, place: Place, usual: str) -> str:
+        """Given a key and its default, return what is written where nothing is said."""
+        if usual:
+            # What is inherited need not be written once more.
+            return "" if self._draft.inherited(place) == usual else usual
+        return _explicit(place)
 
     def _refuse_if(self, wrong: Iterable[str], spelling: str) -> None:
         if found := list(wrong):

@@ -153,7 +153,8 @@ def test_bytes_that_are_no_text_survive_an_edit() -> None:
 def test_a_stream_is_added_to_a_list(tmp_path: Path) -> None:
     assert init("--name", "one", *HOST) == 0
     file = tmp_path / "conf/global.ini"
-    file.write_text(f"# Ours.\n{file.read_text()}\n[outgoing]\ntarget_host = other.example.org\n")
+    more = "[outgoing]\ntarget_host = other.example.org\n[rsync_ssh]\ntransfer_mode = mirror\n"
+    file.write_text(f"# Ours.\n{file.read_text()}\n{more}")
     file.chmod(0o640)
     before = file.read_text()
     # What the global file says already is not asked for again, nor written.
@@ -161,7 +162,9 @@ def test_a_stream_is_added_to_a_list(tmp_path: Path) -> None:
     assert file.read_text() == before.replace("data_stream_list = one", "data_stream_list = one two")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert "target_host" not in (tmp_path / "conf/ds_two.ini").read_text()
-    assert [stream.targets[0].host for stream in load(file, {}).streams] == ["target.example.org", "other.example.org"]
+    one, two = load(file, {}).streams
+    assert (one.targets[0].host, two.targets[0].host) == ("target.example.org", "other.example.org")
+    assert (one.mode, two.mode) == (TransferMode.MOVE, TransferMode.MIRROR)
 
 
 def test_a_directory_of_stream_files_gets_one_more(tmp_path: Path) -> None:
