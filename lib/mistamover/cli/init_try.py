@@ -53,11 +53,13 @@ def _tried(stream: StreamSettings, target: TargetSettings, patience: float) -> s
     worker.start()
     try:
         worker.join(patience)
+        if worker.is_alive():
+            raise LinkError(f"{target.name} gave no answer within {patience:g} s")
     finally:
         if worker.is_alive():
             transport.abort()
             worker.join(_CUT_OFF)
-    found = outcome[0] if outcome else LinkError(f"{target.name} gave no answer within {patience:g} s")
+    found = outcome[0] if outcome else LinkError(f"the trial of {target.name} broke off")
     if isinstance(found, MistamoverError):
         raise found
     return found

@@ -301,7 +301,7 @@ def test_drafts_are_judged_as_if_they_were_there(site: Site) -> None:
     settings = load(site.global_file, {}, drafts={site.global_file: longer, two: STREAM.encode()})
     assert [stream.name for stream in settings.streams] == ["one", "two"] and not two.exists()
     clash = f"{STREAM}\n[data_stream]\ndirectory = {site.top}/data/one\n".encode()
-    with pytest.raises(ConfigError, match=r"ds_two.ini:6: .* also the directory of the stream"):
+    with pytest.raises(ConfigError, match=r"ds_two.ini:7: .* also the directory of the stream"):
         load(site.global_file, {}, drafts={site.global_file: longer, two: clash})
     elsewhere = site.top / "new/conf/global.ini"
     drafts = {elsewhere: longer, **{elsewhere.with_name(f"ds_{name}.ini"): STREAM.encode() for name in ("one", "two")}}
