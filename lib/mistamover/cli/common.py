@@ -82,6 +82,18 @@ def _stream_named(settings: Settings, name: str) -> StreamSettings:
     raise UsageError(f'there is no stream called "{printable(name)}" in {settings.file}; {hint}')
 
 
+def who_asks() -> str:
+    """Return the name of the person who runs this command, for the records."""
+    import pwd
+
+    try:
+        own = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        own = f"user {os.getuid()}"
+    # Who has become root by sudo is known by his own name.
+    return (os.environ.get("SUDO_USER") or own) if os.getuid() == 0 else own
+
+
 # -- what the streams have on disk ------------------------------------------------------------
 
 

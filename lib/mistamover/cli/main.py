@@ -12,7 +12,9 @@ from types import ModuleType
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "quarantine", "receipts", "alert", "init", "watch-rate")
+COMMANDS = (
+    "status", "why", "history", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
+)  # fmt: skip
 
 _EPILOG = """\
 examples:
@@ -24,6 +26,8 @@ examples:
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
   mistamover quarantine list             list what could not be delivered, and why
+  mistamover quarantine retry --all      have all of that tried again
+  mistamover pause demo                  let a stream send nothing, until: mistamover resume demo
   mistamover receipts verify             prove the receipts of other agents
   mistamover alert test                  send a mail and a notification to see whether they arrive
 

@@ -18,6 +18,7 @@ from mistamover.config import entries, schema
 from mistamover.config.alerts import build_alerts
 from mistamover.config.build import build_disk, build_log, build_stream
 from mistamover.config.expand import DEFAULTS, Context, Entry, Place
+from mistamover.config.fan_out import build_fan_out, check_no_targets, flat
 from mistamover.config.names import Found, Streams, find_streams
 from mistamover.config.read import IniFile, read
 from mistamover.config.report import Report
@@ -118,7 +119,13 @@ def _add_stream(
             [*written, *of_environment], defaults=_stream_defaults(found.name, written, inherits), inherits=inherits
         )
         values = Values(context, file=file, base=draft.service.file.parent, report=draft.report, stream=found.name)
-        stream = build_stream(found.name, values, _service_path(draft, "state_dir"))
+        state_dir = _service_path(draft, "state_dir")
+        if values.words("outgoing", "targets"):
+            every = [*written, *of_environment]
+            stream = build_fan_out(found.name, ini, every, inherits, values, draft.report, state_dir)
+        else:
+            stream = build_stream(found.name, values, state_dir)
+            check_no_targets(ini, draft.report, found.name)
         draft.built[found.name], draft.values[found.name] = stream, values
         _check_name(found.name, values)
         _check_own_files(draft, stream, values)
@@ -234,7 +241,7 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         log=build_log(service),
         debug=service.flag("global", "debug_on"),
         disk=draft.disk,
-        streams=tuple(streams),
+        streams=flat(tuple(streams)),
         sources=tuple(dict.fromkeys((service.file, draft.streams.directory, *files))),
         alerts=draft.alerts,
         warnings=draft.report.warnings(),

@@ -233,6 +233,20 @@ class StreamSettings:
     """Where the connections are kept that several streams share."""
     stop_timeout: float
     log: LogSettings
+    parts: tuple[StreamSettings, ...] = ()
+    """Of a stream with several targets: one stream for each of them, which keeps what it sends.
+
+    What all required ones have delivered is removed by this one.
+    """
+    part_of: str = ""
+    """The name of the stream that this one is a part of; empty if of none."""
+    keeps_for_whole: bool = False
+    """What it delivers stays only until the whole stream removes it."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether it removes what its parts have delivered."""
+        return bool(self.parts) and self.mode is TransferMode.MOVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,12 @@ def own_section(protocol: str) -> str:
 
 def section_of(values: Values) -> str:
     """Given the values of a stream, return the section with the keys of its protocol."""
-    protocol = _PROTOCOLS.get(values.text(_OUT, "transfer_protocol") or "")
+    return section_for(values.text(_OUT, "transfer_protocol") or "")
+
+
+def section_for(name: str) -> str:
+    """Given the name of a protocol, known or not, return the section with its keys."""
+    protocol = _PROTOCOLS.get(name)
     return protocol.section if protocol is not None else _SSH
 
 
@@ -90,7 +95,7 @@ def _target(values: Values, name: str, protocol: _Protocol) -> TargetSettings:
         directory=directory,
         stop_file=values.text(_OUT, "stop_file") or "",
         stop_file_poll_interval=values.amount(_OUT, "stop_file_poll_interval"),
-        required=True,
+        required=values.flag(_OUT, "required"),
         # One hash does for both, where rsync can compute it.
         hash=_hash(values, handshake),
         verify=Verify(values.text(_OUT, "verify")),
