@@ -50,6 +50,11 @@ def names() -> tuple[str, ...]:
     return (*_PROTOCOLS, "none")
 
 
+def own_section(protocol: str) -> str:
+    """Given a protocol's name, return the section with its keys; "" for one that has none."""
+    return _PROTOCOLS[protocol].section if protocol in _PROTOCOLS else ""
+
+
 def section_of(values: Values) -> str:
     """Given the values of a stream, return the section with the keys of its protocol."""
     return section_for(values.text(_OUT, "transfer_protocol") or "")
