@@ -17,6 +17,7 @@ GROUP = "mistamover.transports"
 #: Module and function, by the name of the protocol.
 _MAKERS = {
     "rsync_ssh": "mistamover.transport.rsync_ssh:make",
+    "local": "mistamover.transport.local:make",
 }
 
 
