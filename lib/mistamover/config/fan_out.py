@@ -111,8 +111,11 @@ def _check_names(ini: IniFile, names: Sequence[str], report: Report, stream: str
     for sub in outgoing.sections if outgoing is not None else ():
         if sub not in names:
             line = ini.origins[f"{TARGETS_IN}/{sub}", ""]
-            hint = check.did_you_mean(sub, names) or f"add {sub} to targets"
-            report.problem(_problem(ini, sub, line, "", "the key targets does not name it", hint), stream)
+            hint = check.did_you_mean(sub, names) or (
+                f"add {sub} to targets; a section is written with one pair of brackets: [name]"
+            )
+            message = "unknown subsection, the key targets does not name it"
+            report.problem(_problem(ini, sub, line, "", message, hint), stream)
 
 
 def _check_together(parts: Sequence[StreamSettings], values: Values) -> None:
