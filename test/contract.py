@@ -616,7 +616,8 @@ class Contract:
             assert fault(deliver(transport, [unit])[b"unit"]) is FaultClass.CHANGED
             assert end.files() == {}
         (end.source / "unit/3").unlink()
-        assert fault(deliver(transport, [unit])[b"unit"]) in (FaultClass.VANISHED, FaultClass.CHANGED)
+        verdict = deliver(transport, [unit])[b"unit"]
+        assert fault(verdict) in (FaultClass.VANISHED, FaultClass.CHANGED), (verdict.fault, verdict.reason)
         assert end.files() == {}
 
     def _zip(

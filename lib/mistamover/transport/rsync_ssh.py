@@ -27,7 +27,7 @@ from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.messenger import ExpressMessenger
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
-from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
+from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of, worst
 from mistamover.transport.rsync_zips import ZipDelivery
 from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
@@ -312,8 +312,7 @@ class RsyncSsh:
         run = self._rsyncs.start_tree(staging, temporary)
         run.send([part.name for part in [top, *parts]], guard)
         verdicts = self._judge_tree([top, *parts], run)
-        bad = next((verdict for verdict in verdicts if isinstance(verdict, Failed)), None)
-        if bad is not None:
+        if (bad := worst([verdict for verdict in verdicts if isinstance(verdict, Failed)])) is not None:
             return Failed(unit=unit, fault=bad.fault, reason=f"{display(bad.unit.name)}: {bad.reason}")
         self._ssh.flush()
         self._sftp.replace(staged, unit.name, self._ssh.session_place, staging)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mistamover.files.identity import identity_of
 from mistamover.files.names import base
@@ -48,6 +49,17 @@ def verdicts_of(
         else:
             result.append(_blame(source, unit, complaints, run, lost=lost))
     return result
+
+
+def worst(failures: Sequence[Failed]) -> Failed | None:
+    """Given what failed of a directory unit, itself among it, return what says most of the whole; None for nothing.
+
+    Where a part has gone or changed, all else that is said follows from that, and the unit has changed.
+    """
+    for failure in failures:
+        if failure.fault in (FaultClass.VANISHED, FaultClass.CHANGED):
+            return replace(failure, fault=FaultClass.CHANGED)
+    return next(iter(failures), None)
 
 
 def _blame(source: bytes, unit: Unit, complaints: Complaints, run: RsyncRun, *, lost: bool) -> Failed:
