@@ -82,7 +82,7 @@ class Interview:
             self._refuse_if(self._draft.answer(place, text), "--protocol")
 
     def _way_of(self, said: str, known: Sequence[str]) -> str:
-        """Given what was said, return the way that is meant, be it one that another package brings. Raise CheckError."""
+        """Given what was said, return the way that is meant; another package may bring it. Raise CheckError."""
         try:
             return check.choice(said, *known)
         except check.CheckError:

@@ -50,11 +50,6 @@ def names() -> tuple[str, ...]:
     return (*_PROTOCOLS, "none")
 
 
-def own_section(protocol: str) -> str:
-    """Given a protocol's name, return the section with its keys; "" for one that has none."""
-    return _PROTOCOLS[protocol].section if protocol in _PROTOCOLS else ""
-
-
 def section_of(values: Values) -> str:
     """Given the values of a stream, return the section with the keys of its protocol."""
     return section_for(values.text(_OUT, "transfer_protocol") or "")
@@ -180,3 +175,8 @@ def _handshake(values: Values) -> HandshakeSettings | None:
 def suffix(values: Values, section: str, key: str) -> str:
     """Given a key that holds the ending of a message's name, return it with its dot."""
     return "." + (values.text(section, key) or "").lstrip(".")
+
+
+def own_section(protocol: str) -> str:
+    """Given a protocol's name, return the section with its keys; "" for one that has none."""
+    return _PROTOCOLS[protocol].section if protocol in _PROTOCOLS else ""
