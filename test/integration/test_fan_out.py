@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterable
@@ -172,3 +173,29 @@ def test_what_cannot_be_is_told_with_its_place(scratch: Path, sshd: PrivateSshd,
     assert done.returncode == 2
     assert words in done.stderr
     assert f"{stream.file}:" in done.stderr
+
+
+def test_a_stream_is_paused_with_all_its_parts(scratch: Path, sshd: PrivateSshd) -> None:
+    site = Site(scratch, sshd)
+    stream = fan_out(site, "a", "b")
+    assert site.ask("pause", "one").returncode == 0
+    with agents.agent_of(site):
+        (stream.source / "f").write_bytes(b"x")
+        wait_until(lambda: str(site.status()).count("PAUSED") == 2, 20, "both parts say that they are paused")
+        assert not there(site, "a") and not there(site, "b")
+        assert site.ask("resume", "one").returncode == 0
+        wait_until(lambda: not (stream.source / "f").exists(), 30, "it has left")
+    assert there(site, "a") == there(site, "b") != {}
+
+
+def test_why_tells_which_target_lacks_a_file(scratch: Path, sshd: PrivateSshd) -> None:
+    site = Site(scratch, sshd)
+    stream = fan_out(site, "a", "b", extra={"b": {"port": 1}})
+    (stream.source / "f").write_bytes(b"x")
+    with agents.agent_of(site):
+        wait_until(lambda: there(site, "a"), 30, "one target has it")
+        path = str(stream.source / "f")
+        wait_until(lambda: "still lacking: one@b" in site.ask("why", path).stdout, 20, "why names the other one")
+        parts = json.loads(site.ask("why", "--json", path).stdout)["parts"]
+        assert [part["action"] for part in parts] == ["done", "wait"]
+        assert "DONE" in site.ask("why", "one@a:f").stdout

@@ -72,6 +72,12 @@ def streams_named(settings: Settings, names: Sequence[str]) -> tuple[StreamSetti
     return tuple(_stream_named(settings, name) for name in dict.fromkeys(names))
 
 
+def senders_named(settings: Settings, names: Sequence[str]) -> tuple[StreamSettings, ...]:
+    """As `streams_named`, with the parts of a stream that has several targets in its place: they are what sends."""
+    found = (each for stream in streams_named(settings, names) for each in stream.parts or (stream,))
+    return tuple({stream.name: stream for stream in found}.values())
+
+
 def _stream_named(settings: Settings, name: str) -> StreamSettings:
     stream = settings.stream(name)
     if stream is not None:

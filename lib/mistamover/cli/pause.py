@@ -13,7 +13,7 @@ from mistamover.cli.common import (
     load_settings,
     print_json,
     printable,
-    streams_named,
+    senders_named,
     who_asks,
 )
 from mistamover.config.settings import StreamSettings
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Given the parsed command line, pause the streams; return 0. Raise MistamoverError."""
     wanted = Pause(who=who_asks(), since=time.time(), reason=printable(arguments.reason))
-    for stream in streams_named(load_settings(arguments), arguments.streams):
+    for stream in senders_named(load_settings(arguments), arguments.streams):
         before = _pause(stream, wanted)
         now = before or wanted
         if arguments.json:

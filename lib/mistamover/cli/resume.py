@@ -12,7 +12,7 @@ from mistamover.cli.common import (
     load_settings,
     print_json,
     printable,
-    streams_named,
+    senders_named,
 )
 from mistamover.config.settings import StreamSettings
 from mistamover.errors import MistamoverError
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Given the parsed command line, resume the streams; return 0. Raise MistamoverError."""
-    for stream in streams_named(load_settings(arguments), arguments.streams):
+    for stream in senders_named(load_settings(arguments), arguments.streams):
         before = _resume(stream)
         if arguments.json:
             print_json({"stream": stream.name, "paused": None, "changed": before is not None}, indent=None)

@@ -25,6 +25,7 @@ from mistamover.report.snapshot import Snapshot
 from mistamover.stream import handover
 from mistamover.stream.books import Books
 from mistamover.stream.conclude import note_stuck
+from mistamover.stream.desk import Desk
 from mistamover.stream.ledger import Ledger
 from mistamover.watch.events import Events
 
@@ -68,12 +69,13 @@ class FanOut:
         self._one_off = one_off
         self._books = Books(settings, ledger)
         self._parts = [_Part(part) for part in settings.parts if any(target.required for target in part.targets)]
+        self._desk = Desk(self._books, lambda _name, _now: self.hurry())
         self._later: dict[int, tuple[float, list[Confirmed]]] = {}
         """Batches of which a source could not go yet, and when to look again."""
         self._removed = self._size = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._events: list[Events] = []
-        self._stopping = False
+        self._stopping = self._anew = False
         self._started = time.time()
         self._shown: Snapshot | None = None
 
@@ -87,16 +89,23 @@ class FanOut:
         self._stopping = True
         self.wake()
 
+    def hurry(self) -> None:
+        """Look at all deliveries that are recorded once more: what could not be removed may go now."""
+        self._anew = True
+        self.wake()
+
     def run(self) -> int:
         """Serve until told to stop, or (one-off) hand over all that the parts have delivered.
 
         Return 0, or 1 when a one-off run leaves something.
         """
+        self._desk.recover()
         self._recover()
         self._find_positions()
         self._listen()
         try:
             while True:
+                self._desk.serve()
                 self._take_all()
                 self._try_again()
                 self._books.directories.remove_emptied(time.time())
@@ -125,6 +134,10 @@ class FanOut:
                 part.read = int(noted[part.target])
 
     def _take_all(self) -> None:
+        if self._anew:
+            self._anew = False
+            for part in self._parts:
+                part.read = 0
         before = [part.read for part in self._parts]
         for part in self._parts:
             try:
@@ -225,6 +238,8 @@ class FanOut:
 
     def _wait(self) -> None:
         seconds = _LOOK
+        if self._desk.busy:
+            seconds = 0.0
         if (moment := self._books.directories.next_time()) is not None:
             seconds = min(seconds, max(0.0, moment - time.time()))
         poll = select.poll()

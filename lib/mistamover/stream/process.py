@@ -96,7 +96,7 @@ def run_fan_out(settings: StreamSettings, *, one_off: bool, to_stderr: bool, deb
     def serve() -> int:
         with Ledger(settings.state_dir / "ledger.sqlite") as ledger:
             fan_out = FanOut(settings, ledger, one_off=one_off)
-            _hear(fan_out.stop, fan_out.wake)
+            _hear(fan_out.stop, fan_out.hurry)
             names = ", ".join(part.name for part in settings.parts)
             logger.info("stream %s: removing what is at every required target (%s)", settings.name, names)
             return fan_out.run()

@@ -22,9 +22,9 @@ from mistamover.links.link import OwnLink
 from mistamover.links.login import Login
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, Zip
-from mistamover.transport.desk import Desk
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
+from mistamover.transport.messenger import ExpressMessenger
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
@@ -95,7 +95,7 @@ class RsyncSsh:
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._large_under_way = False
         self._rsyncs = Rsyncs(source=source, target=target, ssh=self._ssh, apart=self._apart, run_dir=state_dir)
-        self._desk = Desk(self._express, SmallFiles(self._rsyncs, state_dir))
+        self._messenger = ExpressMessenger(self._express, SmallFiles(self._rsyncs, state_dir))
         self._zips = ZipDelivery(ssh=self._ssh, sftp=self._sftp, rsyncs=self._rsyncs)
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
@@ -340,12 +340,12 @@ class RsyncSsh:
     def put(self, files: Mapping[bytes, bytes]) -> None:
         """See `Messenger.put`."""
         self._ssh.open()
-        self._desk.put(files)
+        self._messenger.put(files)
 
     def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """See `Messenger.fetch`."""
         self._ssh.open()
-        return self._desk.fetch(names, longest, patience)
+        return self._messenger.fetch(names, longest, patience)
 
     def probe(self) -> None:
         """See `Transport.probe`."""
