@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mistamover.cli import init_questions as questions
@@ -44,7 +44,7 @@ class Interview:
 
     def again(self) -> None:
         """Ask once more for how to get at the target, with what was answered as the defaults. Raise EOFError."""
-        for place in questions.places(self._way):
+        for place in filter(self._makes_sense, questions.places(self._way)):
             self._settle(place, "")
 
     def finish(self) -> None:
@@ -70,7 +70,7 @@ class Interview:
             asked = self._talk.ask("[outgoing] transfer_protocol", usual) if self._talk and given is None else given
             said = asked or usual
             try:
-                self._way = check.choice(said, *known)
+                self._way = self._way_of(said, known)
                 break
             except check.CheckError as error:
                 words = f'"{said}" {error}' + (f" ({error.hint})" if error.hint else "")
@@ -80,6 +80,15 @@ class Interview:
         way = questions.way(self._way)
         for place, text in ((PROTOCOL, way.protocol or self._way), *way.fixed):
             self._refuse_if(self._draft.answer(place, text), "--protocol")
+
+    def _way_of(self, said: str, known: Sequence[str]) -> str:
+        """Given what was said, return the way that is meant; another package may bring it. Raise CheckError."""
+        try:
+            return check.choice(said, *known)
+        except check.CheckError:
+            if self._draft.answer(PROTOCOL, said):
+                raise
+            return said
 
     def _settle_way(self, everything: bool) -> None:
         options = {

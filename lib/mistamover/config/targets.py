@@ -59,7 +59,8 @@ def names() -> tuple[str, ...]:
 
 def own_section(protocol: str) -> str:
     """Given a protocol's name, return the section with its keys; "" for one that has none."""
-    return _PROTOCOLS[protocol].section if protocol in _PROTOCOLS else ""
+    found = _protocol(protocol)
+    return found.section if found is not None else ""
 
 
 def _extensions() -> tuple[str, ...]:
