@@ -24,6 +24,7 @@ from bench.frame import Bench  # noqa: E402
 from bench.idle import w7  # noqa: E402
 from bench.latency import w4, w5, w8  # noqa: E402
 from bench.results import Results  # noqa: E402
+from bench.targets import w9  # noqa: E402
 from bench.transfer import w1, w2, w3  # noqa: E402
 from mistamover.testing.sshd import available  # noqa: E402
 
@@ -36,6 +37,7 @@ WORKLOADS: dict[str, Callable[[Bench], Results]] = {
     "W6": w6,
     "W7": w7,
     "W8": w8,
+    "W9": w9,
 }
 DOC = TOP / "doc" / "benchmarks"
 
