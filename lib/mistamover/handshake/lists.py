@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mistamover.errors import PeerFileError
 from mistamover.files.names import display
-from mistamover.handshake.messages import Checksum, Status, parse_checksum, parse_size, plain_name
+from mistamover.handshake.messages import Checksum, Status, data_name, parse_checksum, parse_size, plain_name
 
 #: What the name of such a control file begins with, after the dot.
 ITEM = b"mistamover-list-"
@@ -149,8 +149,7 @@ def _path(name: bytes, known: set[bytes]) -> bytes:
     above, slash, last = name.rpartition(b"/")
     if slash and above not in known:
         known.add(_path(above, known))
-    if plain_name(last, "a part of a path").startswith(b".mistamover"):
-        raise PeerFileError(f"{display(name[:80])!r} is a name of ours, and never data")
+    data_name(last, "a part of a path")
     return name
 
 
