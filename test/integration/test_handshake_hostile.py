@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import secrets
@@ -331,6 +332,43 @@ def test_a_control_file_that_was_taken_away_does_not_wait_for_ever(sshd: Private
         (pair.incoming / f".f{CTRL}").unlink()
         os.kill(pair.monitor_pid() or agent.pid, signal.SIGHUP)
         wait_until(lambda: "0 delivered, 0 wait" in pair.there.ask("status").stdout, 10, "nothing waits", every=0.2)
+
+
+def test_why_says_what_is_waited_for(sshd: PrivateSshd, scratch: Path) -> None:
+    """By stream and name, by path, and by the control file; before, while and after it comes."""
+    pair = Pair(scratch, sshd)
+    whole = b"content"
+
+    def why(path: Path | str, words: str, code: int = 0) -> None:
+        said = pair.there.ask("why", str(path))
+        assert words in said.stdout + said.stderr, said
+        assert said.returncode == code
+
+    control = Control(item=b"f", size=7, checksum=sha256(whole), receipt=b".f.1.00.rcpt")
+    laws.put(pair.incoming / f".f{CTRL}", messages.compose_control(control))
+    why(pair.incoming / "f", "WAIT: it is not taken in yet: no process serves the arrivals of this stream")
+    why(pair.incoming / "other", "nothing is known of it", 1)
+    why(pair.incoming, "is where others deliver to stream one", 2)
+    with pair.monitor():
+        for path in ("one:f", pair.data / "f", pair.incoming / "f", pair.incoming / f".f{CTRL}"):
+            why(path, "WAIT: it is not taken in yet: f: the data are not there yet.")
+        (pair.incoming / "g").write_bytes(b"x")
+        why("one:g", "no control file has come for it")
+        (pair.incoming / ".f.AbCdEf").write_bytes(whole)
+        (pair.incoming / ".f.AbCdEf").rename(pair.incoming / "f")
+        wait_until(lambda: (pair.data / "f").exists(), 10, "it is delivered")
+        wait_until(lambda: not (pair.incoming / f".f{CTRL}").exists(), 10, "it has its receipt")
+        (pair.data / "f").unlink()
+        why("one:f", "TAKEN IN at ")
+        answer = json.loads(pair.there.ask("why", "--json", "one:f").stdout)
+        assert (answer["known"], answer["arrival"]["reason"]) == (True, None)
+        assert answer["arrival"]["receipt_given_at"] > 1e9
+        # A list that names it waits while its data cannot be delivered.
+        (pair.data / "h").mkdir()
+        (pair.incoming / "h").write_bytes(whole)
+        control = Control(item=b"h", size=7, checksum=sha256(whole), receipt=b".h.1.00.rcpt")
+        laws.put(pair.incoming / f".h{CTRL}", messages.compose_control(control))
+        wait_until(lambda: "Is a directory" in pair.there.ask("why", "one:h").stdout, 10, "it says why", every=0.2)
 
 
 def test_a_single_run_that_cannot_write_its_book_down_says_so(sshd: PrivateSshd, scratch: Path) -> None:
