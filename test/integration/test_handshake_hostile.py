@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 import laws
-from agents import end_all, master_report, start, stream_pid, until_up
+from agents import agent_of, end_all, master_report, start, stream_pid, until_up
 from integration.test_handshake import Pair
 from mistamover.config.settings import MonitorSettings
+from mistamover.errors import LedgerError
 from mistamover.handshake import lists, messages
 from mistamover.handshake.lists import ControlList
 from mistamover.handshake.messages import Checksum, Control
@@ -41,7 +42,7 @@ def sha256(content: bytes) -> Checksum:
 class Place:
     """A monitor without its process, and what a peer does to its incoming directory."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, book: Path | None = None) -> None:
         self.incoming, self.data = top / "incoming", top / "data"
         for directory in (self.incoming, self.data):
             directory.mkdir(exist_ok=True)
@@ -52,7 +53,7 @@ class Place:
             stop_file=".stop",
             receipt_retention=7 * 86400.0,
         )
-        self.book = Book(top / GIVEN)
+        self.book = Book(book or top / GIVEN)
         self.monitor = Monitor(settings, self.data, self.book)
         self.monitor.start()
 
@@ -181,6 +182,24 @@ def _tree_hash(root: Path, name: bytes) -> Checksum:
     return Checksum(algorithm="sha256", digest=digest, tree=True)
 
 
+def test_no_room_for_the_book(small: SmallDisk, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    place = Place(tmp_path / "elsewhere", book=small.path / GIVEN)
+    try:
+        list(place.book.entries())
+        small.leave(0)
+        (place.incoming / "f").write_bytes(b"content")
+        place.announce(b"f", b"content", listed=False)
+        with pytest.raises(LedgerError):
+            place.look()
+        assert not place.says_delivered(b"f")
+        small.leave(8)
+        place.look(NOW + 20)
+        assert place.says_delivered(b"f")
+    finally:
+        place.monitor.stop()
+
+
 # -- crashes ----------------------------------------------------------------------------------
 
 
@@ -296,6 +315,24 @@ def test_times_of_the_past_and_of_the_future(place: Place, listed: bool, moment:
 # -- as processes -----------------------------------------------------------------------------
 
 
+def test_the_data_directory_is_full_for_a_while(sshd: PrivateSshd, scratch: Path) -> None:
+    """On a disk of its own, with both agents: nobody is blamed, and all of it comes when there is room."""
+    pair = Pair(scratch, sshd, checksum_algorithm="sha256")
+    with mounted(pair.data) as disk, pair.monitor(), agent_of(pair.here):
+        disk.leave(2)
+        files = {f"d/f{number}": os.urandom(400_000) for number in range(12)}
+        pair.drop(files)
+        wait_until(lambda: laws.snapshot(pair.here, pair.one).get("state") == "UNREACHABLE", 20, "it waits")
+        promised = {os.fsencode(name): laws.digest(content) for name, content in files.items()}
+        kept = {**laws.contents(pair.data), **laws.contents(pair.one.source)}
+        assert {name: kept.get(name) for name in promised} == promised
+        assert "input or output error" in str(laws.snapshot(pair.here, pair.one)["hold"])
+        disk.leave(12)
+        disk.ballast.unlink()
+        pair.arrived(files, timeout=40)
+        assert laws.of(pair.here, pair.one)["in_quarantine"] == 0
+
+
 def test_one_directory_that_cannot_be_served_hides_no_other(sshd: PrivateSshd, scratch: Path) -> None:
     """Deeper than any path can be."""
     pair = Pair(scratch, sshd)
@@ -390,12 +427,13 @@ def test_a_single_run_that_cannot_write_its_book_down_says_so(sshd: PrivateSshd,
     assert (pair.data / "f").exists()
 
 
-def test_both_ends_are_killed_again_and_again(sshd: PrivateSshd, scratch: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_both_ends_are_killed_again_and_again(sshd: PrivateSshd, scratch: Path, algorithm: str) -> None:
     """The stream, the monitor and the masters, at random moments; then every receipt fits its file and its seal."""
     seed = int(os.environ.get("MISTAMOVER_SEED") or secrets.randbelow(1 << 31))
     print(f"MISTAMOVER_SEED={seed}")
     chance = random.Random(seed)
-    pair = Pair(scratch, sshd, checksum_algorithm="sha256", retry_count=10)
+    pair = Pair(scratch, sshd, checksum_algorithm=algorithm, retry_count=10)
     moment, promised = threading.Event(), {}
     agents = {site: start(site) for site in (pair.there, pair.here)}
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,9 @@ ROUND = 1_000
 
 #: Seconds in which a file that says nothing useful may still be completed; then it is removed.
 YOUNG = 10.0
+
+#: Seconds after which it is tried again when something of the system failed.
+_AGAIN = 5.0
 
 #: Seconds after which the same file of the same age is taken for another one of the same content, not for a repeat.
 _REPEAT = 24 * 3600.0
@@ -164,7 +168,7 @@ class Monitor:
         try:
             self._giving.give_list(handles, listed, answered, wrong, now)
         except OSError as error:
-            self._complain(listed.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+            self._fail(listed.path, f"no receipt can be given: {error.strerror or error}")
         else:
             self._forget(listed.path)
 
@@ -172,7 +176,7 @@ class Monitor:
         try:
             self._giving.give(handles, announced, status, size, now)
         except OSError as error:
-            self._complain(announced.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+            self._fail(announced.path, f"no receipt can be given: {error.strerror or error}")
         else:
             self._forget(announced.path)
 
@@ -307,9 +311,7 @@ class Monitor:
                 except ChangedMeanwhile:
                     self._due[each.announced.path] = None
                 except OSError as error:
-                    self._complain(
-                        each.announced.path, f"cannot be delivered: {error.strerror or error}", logging.ERROR
-                    )
+                    self._fail(each.announced.path, f"cannot be delivered: {error.strerror or error}")
                 else:
                     delivered.append(each)
             try:
@@ -345,6 +347,10 @@ class Monitor:
             return
         logger.warning("%s: refused and removed: %s", display(path), words)
         self._forget(path)
+
+    def _fail(self, path: bytes, words: str) -> None:
+        self._complain(path, words, logging.ERROR)
+        self._later[path] = time.time() + _AGAIN
 
     def _complain(self, path: bytes, words: str, level: int = logging.WARNING) -> None:
         """Say once what a control file waits for."""
