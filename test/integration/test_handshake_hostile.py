@@ -333,6 +333,25 @@ def test_the_data_directory_is_full_for_a_while(sshd: PrivateSshd, scratch: Path
         assert laws.of(pair.here, pair.one)["in_quarantine"] == 0
 
 
+def test_directories_that_go_away_and_come_back(sshd: PrivateSshd, scratch: Path) -> None:
+    pair = Pair(scratch, sshd, checksum_algorithm="sha256")
+    with pair.monitor(), agent_of(pair.here):
+        pid = pair.monitor_pid()
+        pair.data.rename(scratch / "away")
+        pair.drop({"f": b"content"})
+        wait_until(lambda: "cannot be delivered" in laws.logs(pair.there), 20, "it cannot be delivered")
+        assert (pair.one.source / "f").exists()
+        (scratch / "away").rename(pair.data)
+        pair.arrived({"f": b"content"}, timeout=30)
+        pair.incoming.rename(scratch / "away")
+        pair.incoming.mkdir()
+        os.kill(pid or 0, signal.SIGHUP)
+        pair.drop({"g": b"content"})
+        pair.arrived({"g": b"content"}, timeout=30)
+        assert pair.monitor_pid() == pid
+    assert "Traceback" not in laws.logs(pair.there)
+
+
 def test_one_directory_that_cannot_be_served_hides_no_other(sshd: PrivateSshd, scratch: Path) -> None:
     """Deeper than any path can be."""
     pair = Pair(scratch, sshd)

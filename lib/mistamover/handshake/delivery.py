@@ -118,6 +118,9 @@ class Delivery:
         try:
             return self._to.get(name)
         except FileNotFoundError:
+            if not name:
+                # The stream's directory itself, which may be a disk that is not mounted.
+                raise
             above, _, last = name.rpartition(b"/")
             mode = stat.S_IMODE(os.fstat(self._from.get(name)).st_mode)
             os.mkdir(last, mode, dir_fd=self._directory_for(above))
