@@ -254,6 +254,19 @@ def lists_of_a_villain() -> Iterator[bytes]:
     yield begin + b"x" * (17 << 20)
 
 
+@pytest.mark.parametrize("depth", [10, 1_100, 1_000_000])
+def test_paths_of_any_depth_harm_nobody(place: Place, depth: int) -> None:
+    name = b"d/" * depth + b"f"
+    place.announce(name, b"content", listed=True)
+    if depth < 2_000:
+        subprocess.run(["mkdir", "-p", name.rpartition(b"/")[0]], cwd=place.incoming, check=True)
+        laws.put(os.fsencode(place.incoming) + b"/" + name, b"content")
+    place.look()
+    place.look(NOW + 20)
+    assert place.says_delivered(name) is (depth < 2_000)
+    subprocess.run(["rm", "-rf", place.incoming, place.data], check=True)
+
+
 def test_hostile_lists_touch_nothing(place: Place) -> None:
     for victim in (place.incoming.parent / "victim", place.data / "victim", place.incoming / "victim"):
         victim.write_bytes(b"victim")

@@ -115,16 +115,22 @@ class Delivery:
 
     def _directory_for(self, name: bytes) -> int:
         """Return the descriptor of a directory below the stream's, made if it is not there; never through a link."""
-        try:
-            return self._to.get(name)
-        except FileNotFoundError:
-            if not name:
-                # The stream's directory itself, which may be a disk that is not mounted.
-                raise
-            above, _, last = name.rpartition(b"/")
-            mode = stat.S_IMODE(os.fstat(self._from.get(name)).st_mode)
-            os.mkdir(last, mode, dir_fd=self._directory_for(above))
-            return self._to.get(name)
+        missing: list[bytes] = []
+        while True:
+            try:
+                handle = self._to.get(name)
+                break
+            except FileNotFoundError:
+                if not name:
+                    # The stream's directory itself, which may be a disk that is not mounted.
+                    raise
+                missing.append(name)
+                name = name.rpartition(b"/")[0]
+        for below in reversed(missing):
+            mode = stat.S_IMODE(os.fstat(self._from.get(below)).st_mode)
+            os.mkdir(below.rpartition(b"/")[2], mode, dir_fd=handle)
+            handle = self._to.get(below)
+        return handle
 
     def _move(self, name: bytes, source: int, last: bytes, target: int, *, tree: bool) -> None:
         """Rename; a directory that has the name of one is put aside first: only an empty one could be renamed over."""
