@@ -19,7 +19,7 @@ from mistamover.report.snapshot import Snapshot
 from support import Agent, Site, wait_until
 
 #: States of a stream's snapshot in which its process is past its start.
-_UP = ("IDLE", "SENDING", "WAITING", "SUSPENDED", "UNREACHABLE")
+_UP = ("IDLE", "SENDING", "WAITING", "PAUSED", "SUSPENDED", "UNREACHABLE")
 
 
 def state_of(site: Site, name: str) -> Path:

@@ -90,8 +90,8 @@ def of(site: Site, stream: Stream) -> dict[str, Any]:
 
 
 def conserves(status: Mapping[str, Any]) -> bool:
-    """Given a stream's status, tell whether seen = delivered + quarantined + ignored + waiting."""
-    ends = ("delivered", "quarantined", "ignored", "waiting")
+    """Given a stream's status, tell whether seen = delivered + quarantined + released + ignored + waiting."""
+    ends = ("delivered", "quarantined", "released", "ignored", "waiting")
     return bool(status) and status["seen"] == sum(status[key] for key in ends)
 
 

@@ -77,6 +77,7 @@ class StreamState(enum.Enum):
     IDLE = "IDLE"  # nothing waits
     SENDING = "SENDING"  # a batch is under way
     WAITING = "WAITING"  # something waits for its time
+    PAUSED = "PAUSED"  # by an operator, until he resumes it
     SUSPENDED = "SUSPENDED"  # a stop file, here or at the target
     UNREACHABLE = "UNREACHABLE"  # the circuit of the target is open
     STOPPING = "STOPPING"

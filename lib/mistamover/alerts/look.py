@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mistamover.alerts.incidents import Condition, Kind
-from mistamover.config.settings import Settings, StreamSettings, TransferMode
+from mistamover.config.settings import Settings, StreamSettings
 from mistamover.errors import LedgerError
 from mistamover.files.names import display
 from mistamover.model import StreamState
@@ -26,6 +26,7 @@ from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream.ledger import Ledger, Trouble
 from mistamover.stream.records import still_there
+from mistamover.stream.words import retry_command
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Looker:
         by_target: dict[str, list[tuple[StreamSettings, Snapshot]]] = {}
         for stream in self._settings.streams:
             last = self._snapshot(stream)
-            if last is not None and last.state is StreamState.UNREACHABLE and os.path.exists(f"/proc/{last.pid}"):
+            if last is not None and _cannot_be_used(last) and os.path.exists(f"/proc/{last.pid}"):
                 for target in stream.targets:
                     port = f" port {target.ssh.port}" if target.ssh.port else ""
                     by_target.setdefault(f"{target.host}{port}", []).append((stream, last))
@@ -162,7 +163,6 @@ class Looker:
         if not there:
             return
         first = there[0]
-        source = root + b"/" + first.name
         yield Condition(
             kind=Kind.QUARANTINED,
             subject=stream.name,
@@ -170,9 +170,15 @@ class Looker:
             streams=(stream.name,),
             files=tuple(f"{display(each.name)}: {_printable(each.reason)}" for each in there[:MOST_NAMED]),
             count=len(there),
-            example=os.fsdecode(first.moved_to or source),
-            retry=_put_back(stream, first, source),
+            example=os.fsdecode(first.moved_to or root + b"/" + first.name),
+            retry=retry_command(stream.name, first.name if len(there) == 1 else None, self._settings.file),
         )
+
+
+def _cannot_be_used(last: Snapshot) -> bool:
+    """Whether a stream's target has failed; a pause that came then does not say that it works again."""
+    failed = last.state is StreamState.PAUSED and last.retry_at is not None
+    return failed or last.state is StreamState.UNREACHABLE
 
 
 def marks(paths: Iterable[Path]) -> Mark:
@@ -209,18 +215,6 @@ def _example(stream: StreamSettings, last: Snapshot) -> str:
         if os.path.lexists(path):
             return str(path)
     return ""
-
-
-def _put_back(stream: StreamSettings, trouble: Trouble, source: bytes) -> str:
-    if trouble.moved_to is None or stream.mode is TransferMode.MIRROR:
-        return "it is tried again when it changes"
-    return f"mv -- {_quoted(trouble.moved_to)} {_quoted(source)}"
-
-
-def _quoted(path: bytes) -> str:
-    shown = display(path)
-    # A name that is no plain text is written so that a shell makes the very bytes of it.
-    return shlex.quote(shown) if shown.encode() == path else "$'" + "".join(f"\\x{byte:02x}" for byte in path) + "'"
 
 
 def _printable(text: str) -> str:

@@ -72,6 +72,12 @@ def streams_named(settings: Settings, names: Sequence[str]) -> tuple[StreamSetti
     return tuple(_stream_named(settings, name) for name in dict.fromkeys(names))
 
 
+def senders_named(settings: Settings, names: Sequence[str]) -> tuple[StreamSettings, ...]:
+    """As `streams_named`, with the parts of a stream that has several targets in its place: they are what sends."""
+    found = (each for stream in streams_named(settings, names) for each in stream.parts or (stream,))
+    return tuple({stream.name: stream for stream in found}.values())
+
+
 def _stream_named(settings: Settings, name: str) -> StreamSettings:
     stream = settings.stream(name)
     if stream is not None:
@@ -80,6 +86,18 @@ def _stream_named(settings: Settings, name: str) -> StreamSettings:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the streams are: {', '.join(known) or 'none'}"
     raise UsageError(f'there is no stream called "{printable(name)}" in {settings.file}; {hint}')
+
+
+def who_asks() -> str:
+    """Return the name of the person who runs this command, for the records."""
+    import pwd
+
+    try:
+        own = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        own = f"user {os.getuid()}"
+    # Who has become root by sudo is known by his own name.
+    return (os.environ.get("SUDO_USER") or own) if os.getuid() == 0 else own
 
 
 # -- what the streams have on disk ------------------------------------------------------------

@@ -7,14 +7,18 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "quarantine", "receipts", "alert")
+COMMANDS = (
+    "status", "why", "history", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
+)  # fmt: skip
 
 _EPILOG = """\
 examples:
+  mistamover init                        make a configuration by answering questions
   mistamover --one-off conf/global.ini   deliver what is there, then end
   mistamover conf/global.ini             run in the foreground (this is what systemd wants)
   mistamover --daemon conf/global.ini    run in the background
@@ -22,6 +26,8 @@ examples:
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
   mistamover quarantine list             list what could not be delivered, and why
+  mistamover quarantine retry --all      have all of that tried again
+  mistamover pause demo                  let a stream send nothing, until: mistamover resume demo
   mistamover receipts verify             prove the receipts of other agents
   mistamover alert test                  send a mail and a notification to see whether they arrive
 
@@ -55,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_command(name: str, words: Sequence[str]) -> int:
-    module = importlib.import_module(f"mistamover.cli.{name}")
+    module = _module(name)
     parser = argparse.ArgumentParser(
         prog=f"mistamover {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,5 +92,9 @@ def _parser(*, with_commands: bool) -> argparse.ArgumentParser:
 
 
 def _help_of(name: str) -> str:
-    help_line: str = importlib.import_module(f"mistamover.cli.{name}").HELP
+    help_line: str = _module(name).HELP
     return help_line
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"mistamover.cli.{name.replace('-', '_')}")

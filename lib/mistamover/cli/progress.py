@@ -15,6 +15,7 @@ from mistamover.report import arrivals
 from mistamover.report import snapshot as snapshots
 from mistamover.report.arrivals import ArrivalsReport
 from mistamover.report.snapshot import Snapshot
+from mistamover.stream import pause
 from mistamover.stream.ledger import Ledger
 
 #: Seconds between two changes of the moving line.
@@ -86,6 +87,8 @@ def report(settings: Settings, failed: Collection[str], started: float, out: Tex
             continue
         size = human_bytes(snapshot.bytes_delivered)
         print(f"{stream.name}: {snapshot.delivered} delivered ({size}), {snapshot.waiting} left", file=out)
+        if (paused := pause.read(stream.state_dir)) is not None:
+            print(f"{stream.name}: {paused.words(stream.name)}", file=problems)
         if stream.name in failed:
             everything = False
             _list_left(stream.state_dir, snapshot, problems)

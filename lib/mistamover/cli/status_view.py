@@ -14,6 +14,7 @@ from mistamover.config.settings import StreamStatus
 from mistamover.files.names import display
 from mistamover.model import StreamState
 from mistamover.report.alerting import AlertReport
+from mistamover.stream.words import retry_command
 
 _HEADER = (
     "STREAM",
@@ -119,9 +120,11 @@ def _remarks(stream: StreamReport, now: float, details: bool) -> Iterator[str]:
         yield f"no process runs: the numbers are those of {human_time(last.updated)}"
     if last.sending and stream.served:
         yield under_way(last)
-    if last.hold:
+    if stream.pause is not None:
+        yield stream.pause.words(stream.name)
+    elif last.hold:
         yield printable(last.hold)
-    if last.retry_at is not None:
+    if last.retry_at is not None and stream.pause is None:
         yield f"the target is tried again {human_wait(last.retry_at, now)}"
     if last.last_error:
         when = f" {human_age(now - last.last_error_at)} ago" if last.last_error_at is not None else ""
@@ -188,6 +191,7 @@ def _quarantine(stream: StreamReport, details: bool) -> Iterator[str]:
         yield f"  {display(trouble.name)}: {printable(trouble.reason)}"
     if number > _MOST_DETAILS:
         yield f"  and {number - _MOST_DETAILS} more"
+    yield f"to have all of them tried again: {retry_command(stream.name, None)}"
 
 
 def _waiting(stream: StreamReport) -> Iterator[str]:
@@ -209,7 +213,9 @@ def _stream_json(stream: StreamReport) -> dict[str, Any]:
         "served": stream.served,
         "well": stream.well,
         "unconfigured": stream.settings is None,
+        "paused": asdict(stream.pause) if stream.pause is not None else None,
         "in_quarantine": len(stream.quarantined),
+        "history_released": totals.released if totals else 0,
         "history_files": totals.files if totals else 0,
         "history_bytes": totals.size if totals else 0,
         "last_delivery": totals.last if totals else None,

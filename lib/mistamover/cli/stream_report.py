@@ -21,7 +21,9 @@ from mistamover.report.arrivals import ArrivalsReport
 from mistamover.report.disks import DisksReport
 from mistamover.report.mastership import MasterReport
 from mistamover.report.snapshot import Snapshot
+from mistamover.stream import pause as pauses
 from mistamover.stream.ledger import Totals, Trouble
+from mistamover.stream.pause import Pause
 from mistamover.stream.records import still_there
 
 #: Seconds after which a rate that was published says nothing about now.
@@ -46,6 +48,8 @@ class StreamReport:
     """Why the ledger cannot be read."""
     receives: bool = False
     """Whether a process serves its arrival monitor."""
+    pause: Pause | None = None
+    """Who has paused it; None if nobody has."""
     arrivals: ArrivalsReport | None = None
     """What that said last; None without one."""
 
@@ -155,6 +159,7 @@ def _report(name: str, settings: StreamSettings | None, state_dir: Path, now: fl
         totals=totals,
         quarantined=quarantined,
         problem=problem,
+        pause=pauses.read(state_dir),
         receives=is_held(state_dir / arrivals.LOCK_FILE),
         arrivals=arrivals.read(state_dir) if settings is not None and settings.monitor is not None else None,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mistamover.cli import why_arrival
@@ -14,9 +16,10 @@ from mistamover.cli.openers import Openers
 from mistamover.cli.why_answer import Answer, answer
 from mistamover.cli.why_place import locate
 from mistamover.cli.why_view import in_words
+from mistamover.config.settings import StreamSettings, TransferMode
 from mistamover.files.names import display, json_name
-from mistamover.model import Decision
-from mistamover.stream.ledger import Trouble
+from mistamover.model import Action, Decision
+from mistamover.stream.ledger import Release, Trouble
 
 NAME = "why"
 HELP = "explain why a file has not left, or when and where it went"
@@ -54,12 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
     Raise ConfigError, UsageError, LedgerError, MistamoverError.
     """
     settings = load_settings(arguments)
-    found = answer(locate(arguments.path, settings.streams, os.getcwdb()), time.time())
-    if arguments.json:
-        print_json(as_json(found))
+    place = locate(arguments.path, settings.streams, os.getcwdb())
+    now = time.time()
+    whole = settings.stream(place.stream.part_of) or place.stream
+    if not whole.parts or arguments.path.startswith(f"{place.stream.part_of}@"):
+        found = [answer(place, now)]
     else:
-        emit(*in_words(found))
-    return 0 if found.known else 1
+        found = [answer(replace(place, stream=part), now) for part in whole.parts]
+    if arguments.json:
+        print_json(as_json(found[0]) if len(found) == 1 else _parts_json(whole.name, found))
+    elif len(found) == 1:
+        emit(*in_words(found[0]))
+    else:
+        for each in found:
+            emit(f"{each.place.stream.name}:", *(f"  {line}" for line in in_words(each)), "")
+        emit(_together(whole, found))
+    return 0 if any(each.known for each in found) else 1
 
 
 def as_json(found: Answer) -> dict[str, Any]:
@@ -81,11 +94,36 @@ def as_json(found: Answer) -> dict[str, Any]:
         "open_in": _openers_json(found.openers),
         "processes_hidden": found.openers.hidden if found.openers else None,
         "trouble": _trouble_json(found.trouble) if found.trouble else None,
+        "releases": [_release_json(release) for release in found.releases],
         "deliveries": [record(place.stream.name, delivery) for delivery in found.deliveries],
         "quarantine_note": found.quarantine_note or None,
         "remarks": list(found.remarks),
         "arrival": why_arrival.as_json(found.arrival) if found.arrival is not None else None,
     }
+
+
+def _parts_json(name: str, found: Sequence[Answer]) -> dict[str, Any]:
+    """Given a stream with several targets and the answers of its parts, return them as JSON takes it."""
+    one = as_json(found[0])
+    shared: dict[str, Any] = {key: one[key] for key in ("name", "name_hex", "path", "exists", "kind") if key in one}
+    return {**shared, "stream": name, "known": any(each.known for each in found), "parts": [*map(as_json, found)]}
+
+
+def _together(whole: StreamSettings, found: Sequence[Answer]) -> str:
+    """Say when it leaves, given what each target has."""
+    required = [part.name for part in whole.parts if any(target.required for target in part.targets)]
+    lacking = [each.place.stream.name for each in found if not _has(each) and each.place.stream.name in required]
+    if whole.mode is TransferMode.MIRROR:
+        return "It stays here: each target is a mirror of its own."
+    if not any(each.kind for each in found):
+        return "It is not here any more." if any(each.deliveries for each in found) else "Nothing is known about it."
+    if not lacking:
+        return "Every required target has it as it is: it leaves at once."
+    return f"It leaves when every required target has it; still lacking: {', '.join(lacking)}."
+
+
+def _has(found: Answer) -> bool:
+    return found.decision is not None and found.decision.action is Action.DONE
 
 
 def _decision_json(decision: Decision | None) -> dict[str, Any]:
@@ -100,6 +138,16 @@ def _openers_json(openers: Openers | None) -> list[dict[str, Any]] | None:
     if openers is None:
         return None
     return [{"pid": o.pid, "program": o.program, "user": o.user, "writing": o.writing} for o in openers.seen]
+
+
+def _release_json(release: Release) -> dict[str, Any]:
+    return {
+        "who": printable(release.who),
+        "when": release.when,
+        "when_at": iso_time(release.when),
+        "reason": printable(release.reason),
+        "where": json_name(release.place),
+    }
 
 
 def _trouble_json(trouble: Trouble) -> dict[str, Any]:

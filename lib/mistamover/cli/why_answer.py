@@ -23,9 +23,10 @@ from mistamover.files.names import base, display
 from mistamover.model import Action, Decision, Kind, Reason, StreamState, Writers
 from mistamover.report import snapshot as snapshots
 from mistamover.report.snapshot import Snapshot
+from mistamover.stream import pause
 from mistamover.stream.decide import Facts, Rules, decide, ignored_by_name
 from mistamover.stream.examine import examine, facts_of
-from mistamover.stream.ledger import Delivery, Ledger, Trouble
+from mistamover.stream.ledger import Delivery, Ledger, Release, Trouble
 from mistamover.stream.quarantine import SUFFIX
 from mistamover.stream.roll import Candidate
 from mistamover.stream.zips import beside_zips
@@ -46,6 +47,8 @@ class Answer:
     """What would be done if nothing held the whole stream back."""
     trouble: Trouble | None = None
     """What the ledger notes about failed attempts, or about a quarantine."""
+    releases: tuple[Release, ...] = ()
+    """When it was taken out of the stream for good, the latest first."""
     deliveries: tuple[Delivery, ...] = ()
     openers: Openers | None = None
     quarantine_note: str = ""
@@ -57,7 +60,8 @@ class Answer:
     @property
     def known(self) -> bool:
         """Whether anything is known about the name."""
-        return bool(self.kind or self.trouble or self.deliveries or self.quarantine_note or self.arrival)
+        remembered = self.trouble or self.releases or self.deliveries or self.quarantine_note
+        return bool(self.kind or remembered or self.arrival)
 
 
 def answer(place: Place, now: float) -> Answer:
@@ -77,6 +81,7 @@ def answer(place: Place, now: float) -> Answer:
             served=served,
             snapshot=known,
             trouble=trouble,
+            releases=tuple(ledger.releases(name=place.unit)) if ledger is not None else (),
             deliveries=_deliveries(ledger, place),
             remarks=(place.remark,) if place.remark else (),
             arrival=arrival,
@@ -115,6 +120,8 @@ def _decided(found: Answer, status: os.stat_result, ledger: Ledger | None) -> An
     if trouble is not None and trouble.quarantined and trouble.identity == facts.identity:
         # Another file of that name is another matter.
         facts = replace(facts, quarantined=trouble.reason)
+    if found.releases and found.releases[0].identity == facts.identity:
+        facts = replace(facts, released=found.releases[0].words)
     if ledger is not None and stream.mode is TransferMode.MIRROR and stream.targets:
         facts = replace(facts, delivered=ledger.mirrored(place.unit, stream.targets[0].name))
     if rules.zips:
@@ -184,6 +191,9 @@ def holds_of(stream: StreamSettings, last: Snapshot | None, *, served: bool) -> 
     holds: list[Reason] = []
     if not served:
         holds.append(Reason(code="down", words=f"no process serves this stream: {_why_down(stream, last)}"))
+    paused = pause.reason(stream.state_dir, stream.name)
+    if paused is not None:
+        holds.append(paused)
     here = f"{stream.stop_file} is in the stream's directory"
     if stopfile.pauses(stopfile.of(stream.directory, stream.stop_file)):
         holds.append(Reason(code="stop-here", words=here))
@@ -247,7 +257,9 @@ def _deliveries(ledger: Ledger | None, place: Place) -> tuple[Delivery, ...]:
 def _trouble(ledger: Ledger | None, wanted: Callable[[Trouble], bool]) -> Trouble | None:
     if ledger is None:
         return None
-    return next(filter(wanted, ledger.troubles()), None)
+    found = sorted(filter(wanted, ledger.troubles()), key=lambda note: (note.moved_to is None, note.since))
+    # What has the name now goes before what had it and was moved away, of that the latest.
+    return found[-1] if found else None
 
 
 def _in_quarantine(place: Place, now: float, served: bool, last: Snapshot | None) -> Answer:
@@ -255,7 +267,8 @@ def _in_quarantine(place: Place, now: float, served: bool, last: Snapshot | None
     unit = os.fsencode(place.stream.quarantine_dir) + b"/" + place.unit
     with reading(place.stream.state_dir) as ledger:
         trouble = _trouble(ledger, lambda note: note.moved_to is not None and _is_or_holds(note.moved_to, place.path))
-        name = trouble.name if trouble is not None else place.unit
+        releases = tuple(ledger.releases(place=unit)) if ledger is not None else ()
+        name = trouble.name if trouble is not None else releases[0].name if releases else place.unit
         deliveries = tuple(ledger.deliveries_of(name)) if ledger is not None else ()
     try:
         kind = kind_of(os.lstat(place.path))
@@ -268,6 +281,7 @@ def _in_quarantine(place: Place, now: float, served: bool, last: Snapshot | None
         snapshot=last,
         kind=kind,
         trouble=trouble,
+        releases=releases,
         deliveries=deliveries,
         quarantine_note=_note_beside(trouble.moved_to if trouble is not None and trouble.moved_to else unit),
     )

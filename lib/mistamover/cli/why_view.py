@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from mistamover.cli import why_arrival
@@ -11,8 +12,10 @@ from mistamover.cli.why_answer import Answer
 from mistamover.config.settings import StreamSettings, TransferMode
 from mistamover.files.names import display
 from mistamover.model import Action, Decision, Kind, StreamState
-from mistamover.stream.ledger import Delivery, Trouble
+from mistamover.stream import pause
+from mistamover.stream.ledger import Delivery, Release, Trouble
 from mistamover.stream.records import still_there
+from mistamover.stream.words import retry_command
 
 _MOST_DELIVERIES = 5
 _MOST_OPENERS = 20
@@ -33,6 +36,8 @@ def in_words(found: Answer) -> list[str]:
     if found.quarantine_note:
         lines += ["", "The note beside it says:"]
         lines += [f"  {printable(line)}" for line in found.quarantine_note.splitlines() if line.strip()]
+    if found.releases:
+        lines += ["", *(_of_the_release(release) for release in found.releases[:_MOST_DELIVERIES])]
     if found.deliveries:
         lines += _of_the_deliveries(found)
     if found.arrival is not None:
@@ -58,6 +63,8 @@ def _verdict(found: Answer) -> str:
         return why_arrival.verdict(arrival)
     if found.trouble is not None and found.trouble.quarantined:
         return f"It is not there any more: QUARANTINED. {_sentence(found.trouble.reason)}"
+    if found.releases and (not found.deliveries or found.releases[0].when > found.deliveries[0].confirmed):
+        return f"It is not there any more: {_sentence(found.releases[0].words)}"
     if found.deliveries:
         return _delivered_in_words(found.deliveries[0])
     if found.trouble is not None:
@@ -73,6 +80,8 @@ def _decision_in_words(found: Answer, decision: Decision) -> str:
         return f"SEND: it leaves with the next batch. {why}"
     if decision.action is Action.WAIT:
         return f"WAIT: {why}"
+    if decision.reasons[-1].code == "released":
+        return f"IGNORE: it is not sent unless it changes. {why}"
     if decision.action is Action.IGNORE:
         return f"IGNORE: it is never sent. {why}"
     if decision.action is Action.DONE:
@@ -85,6 +94,8 @@ def _quarantine_in_words(found: Answer) -> str:
     gone = "" if found.kind is not None else "It is not there any more. "
     if found.trouble is not None:
         return f"{gone}QUARANTINED: {_sentence(found.trouble.reason)}"
+    if found.releases:
+        return f"{gone}{_sentence(found.releases[0].words)}"
     if found.quarantine_note:
         return f"{gone}QUARANTINED: the ledger has no record of it any more."
     if found.kind is not None:
@@ -135,6 +146,8 @@ def _next_look(found: Answer, decision: Decision) -> str:
     if not found.served:
         return "when a process serves the stream again"
     codes = {reason.code for reason in decision.reasons}
+    if pause.CODE in codes:
+        return f"at once after: mistamover resume {shlex.quote(stream.name)}"
     if "stop-here" in codes:
         return f"within a second after {printable(stream.stop_file)} is removed here"
     if "stop-there" in codes and stream.targets:
@@ -192,15 +205,17 @@ def _of_the_trouble(trouble: Trouble, stream: StreamSettings, found: Answer) -> 
         return
     if trouble.moved_to is None:
         yield "It was quarantined where it is: it is tried again when it changes."
+        yield f"To have it tried again at once: {retry_command(stream.name, trouble.name)}"
     elif still_there(trouble, None):
         yield f"Quarantined as {display(trouble.moved_to)}"
-        yield f"To have it tried again, move it back to {display(_source(trouble, stream))}"
+        yield f"To have it tried again: {retry_command(stream.name, trouble.name)}"
     else:
         yield f"It was quarantined as {display(trouble.moved_to)}, and somebody has taken it from there."
 
 
-def _source(trouble: Trouble, stream: StreamSettings) -> bytes:
-    return str(stream.directory).encode("utf-8", "surrogateescape") + b"/" + trouble.name
+def _of_the_release(release: Release) -> str:
+    words = f"{_sentence(release.words)[:-1]}, and left as {display(release.place)}"
+    return printable(f"{words}; it had been quarantined because: {release.reason}")
 
 
 def _of_the_deliveries(found: Answer) -> Iterator[str]:

@@ -10,29 +10,26 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mistamover.config import command
+from mistamover.config import targets
 from mistamover.config.settings import (
     LINKS,
     DiskSettings,
     DotFiles,
-    HandshakeSettings,
     Levels,
     LinkPolicy,
     LogSettings,
     MonitorSettings,
-    SshSettings,
     StreamSettings,
     StreamStatus,
-    TargetSettings,
     TransferMode,
     TransferUnit,
     WatchMode,
 )
+from mistamover.config.targets import suffix
 from mistamover.config.values import Values
 
-_STREAM, _IN, _OUT, _SSH = "data_stream", "incoming", "outgoing", "rsync_ssh"
+_STREAM, _IN, _OUT = "data_stream", "incoming", "outgoing"
 _DISK = "disk_space_monitor"
-_WORKING_PROTOCOLS = ("rsync_ssh", "none")
 _WITHOUT_DIRECTORIES = ("ftp", "gridftp_myproxy", "gridftp_certificate")
 
 
@@ -49,7 +46,7 @@ def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
         unit=unit,
         zips=_zips(values, unit),
         dir_size_limit=int(values.amount(_OUT, "dir_size_limit") * 2**20),
-        targets=_targets(values),
+        targets=targets.build_targets(values),
         priority=_priority(values),
         deletion_enabled=_deletion(values),
         stop_file=values.text(_IN, "stop_file") or "",
@@ -129,14 +126,15 @@ def _quarantine(values: Values, directory: Path) -> Path:
 
 
 def _mode(values: Values) -> TransferMode:
-    mode = TransferMode(values.text(_SSH, "transfer_mode"))
+    section = targets.section_of(values)
+    mode = TransferMode(values.text(section, "transfer_mode"))
     meant = (values.text(_OUT, "transfer_mode") or "").lower()
     if meant == TransferMode.MIRROR.value and mode is TransferMode.MOVE:
         message = (
-            "says mirror, but the key has no effect and [rsync_ssh] transfer_mode is move: "
+            f"says mirror, but the key has no effect and [{section}] transfer_mode is move: "
             "the files would be removed here, expected both to agree"
         )
-        values.problem(_OUT, "transfer_mode", message, "set [rsync_ssh] transfer_mode = mirror to keep the files")
+        values.problem(_OUT, "transfer_mode", message, f"set [{section}] transfer_mode = mirror to keep the files")
     return mode
 
 
@@ -172,38 +170,12 @@ def _reserved(values: Values) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ending for ending in endings if ending != "."))
 
 
-def _suffix(values: Values, section: str, key: str) -> str:
-    return "." + (values.text(section, key) or "").lstrip(".")
-
-
 def _symlinks(values: Values) -> LinkPolicy:
     policy = LinkPolicy(values.text(_STREAM, "symlinks"))
     if policy is LinkPolicy.KEEP and values.flag(_OUT, "target_uses_arrival_monitor"):
         # A link has no size and no checksum that a control file could tell.
         return LinkPolicy.QUARANTINE
     return policy
-
-
-def _handshake(values: Values) -> HandshakeSettings | None:
-    if not values.flag(_OUT, "target_uses_arrival_monitor"):
-        return None
-    algorithm = values.text(_OUT, "checksum_algorithm") or ""
-    as_they_are = values.text(_STREAM, "transfer_unit") == TransferUnit.DIRECTORY.value
-    if algorithm == "md5" and as_they_are and not values.flag(_OUT, "always_zip"):
-        message = "older agents, which know md5 only, give no receipts for directories (transfer_unit = directory)"
-        hint = "set checksum_algorithm = sha256 if the other agent is of this version"
-        values.problem(_OUT, "target_uses_arrival_monitor", message, hint)
-    if values.flag(_OUT, "mirror_delete"):
-        message = "what an arrival monitor has taken in cannot be removed from here, expected False"
-        values.problem(_OUT, "mirror_delete", message, "set it to False")
-    interval = values.amount(_OUT, "receipt_file_poll_interval")
-    return HandshakeSettings(
-        control_suffix=_suffix(values, _OUT, "control_file_extension"),
-        receipt_suffix=_suffix(values, _OUT, "receipt_file_extension"),
-        algorithm=algorithm,
-        interval=interval,
-        longest_wait=interval * (max(1, values.whole(_OUT, "receipt_file_poll_count") or 0)),
-    )
 
 
 def _monitor(values: Values, directory: Path) -> MonitorSettings | None:
@@ -217,86 +189,8 @@ def _monitor(values: Values, directory: Path) -> MonitorSettings | None:
         values.problem(_IN, "directory", message, "choose another directory for what comes in")
     return MonitorSettings(
         directory=incoming,
-        control_suffix=_suffix(values, _IN, "control_file_extension"),
-        thanks_suffix=_suffix(values, _IN, "thankyou_file_extension"),
+        control_suffix=suffix(values, _IN, "control_file_extension"),
+        thanks_suffix=suffix(values, _IN, "thankyou_file_extension"),
         stop_file=values.text(_IN, "stop_file") or "",
         receipt_retention=values.amount(_IN, "receipt_retention"),
     )
-
-
-def _targets(values: Values) -> tuple[TargetSettings, ...]:
-    values.require(_OUT, "transfer_protocol", "rsync_ssh or none")
-    protocol = values.text(_OUT, "transfer_protocol")
-    if protocol is not None and protocol not in _WORKING_PROTOCOLS:
-        message = f"{protocol} is not available in this version, expected rsync_ssh or none"
-        values.problem(_OUT, "transfer_protocol", message, "use rsync_ssh")
-    if protocol is None:
-        # Whichever it is going to be, what is wrong with the likely one is told now.
-        _ssh(values)
-    if protocol != "rsync_ssh":
-        return ()
-    values.require(_OUT, "target_host", "the name of the target host")
-    values.require(_OUT, "target_dir", "the directory on the target host")
-    handshake = _handshake(values)
-    host = values.text(_OUT, "target_host") or ""
-    directory = values.text(_OUT, "target_dir") or ""
-    return (
-        TargetSettings(
-            # What was delivered is recorded under this name, and must not count for another directory.
-            name=f"{host}:{directory}",
-            protocol=protocol,
-            host=host,
-            directory=directory,
-            stop_file=values.text(_OUT, "stop_file") or "",
-            stop_file_poll_interval=values.amount(_OUT, "stop_file_poll_interval"),
-            required=True,
-            # One hash does for both, where rsync can compute it.
-            hash=_hash(values, handshake),
-            ssh=_ssh(values),
-            reserve=int(values.amount(_OUT, "target_reserve") * 1024 * 1024),
-            handshake=handshake,
-        ),
-    )
-
-
-def _hash(values: Values, handshake: HandshakeSettings | None) -> str:
-    own = values.text(_OUT, "hash") or ""
-    return handshake.algorithm if handshake is not None and handshake.algorithm == "md5" else own
-
-
-def _ssh(values: Values) -> SshSettings:
-    programs, refused = command.split(values.words(_SSH, "cmd"))
-    for refusal in refused:
-        message = f"the option {refusal.option} is not allowed: {refusal.why}, expected a command without it"
-        values.problem(_SSH, "cmd", message, "take the option out")
-    ciphers = values.text(_SSH, "ciphers")
-    compress = values.flag(_SSH, "compress")
-    limit = values.text(_SSH, "bandwidth_limit")
-    limited = limit is not None and bool(float(limit.rstrip("kKmMgG")))
-    return SshSettings(
-        rsync=programs.rsync,
-        ssh=programs.ssh,
-        username=values.text(_SSH, "username"),
-        port=values.whole(_SSH, "port"),
-        identity_file=_readable(values, "identity_file"),
-        ssh_config=_readable(values, "ssh_config"),
-        use_checksum=values.flag(_SSH, "use_checksum"),
-        bandwidth_limit=limit if limited else None,
-        ciphers=None if ciphers == "auto" else ciphers,
-        compress=compress,
-        connect_timeout=values.amount(_SSH, "connect_timeout"),
-        # What else is asked of rsync, it must do itself.
-        express=values.flag(_SSH, "express") and len(programs.rsync) == 1 and not (limited or compress),
-    )
-
-
-def _readable(values: Values, key: str) -> Path | None:
-    path = values.path(_SSH, key)
-    if path is None:
-        return None
-    if not path.is_file():
-        values.problem(_SSH, key, f"there is no file {path}, expected a file that exists", "correct the path")
-    elif not os.access(path, os.R_OK):
-        message = f"{path} cannot be read by user id {os.geteuid()}, expected a readable file"
-        values.problem(_SSH, key, message, "correct its owner or mode, or run as its owner")
-    return path

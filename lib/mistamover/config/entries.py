@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mistamover.config import schema
 from mistamover.config.check import did_you_mean
@@ -18,6 +18,9 @@ from mistamover.config.report import Report
 from mistamover.errors import Problem
 
 _PREFIX = "CONFIG__"
+
+#: The section whose subsections are targets of a stream.
+TARGETS_IN = "outgoing"
 _OLD_NAMES = {"size-only": "check_size", "checksum": "use_checksum"}
 
 
@@ -25,7 +28,7 @@ def of_file(ini: IniFile, report: Report, stream: str = "") -> list[Entry]:
     """Given a file and the stream that it belongs to ("" for the global file), return its entries of known keys."""
     report.take(ini.problems, ini.warnings, stream)
     written = ini.entries()
-    _check_secrecy(ini, written, report, stream)
+    check_secrecy(ini, written, report, stream)
     for name in ini.config.sections:
         _check_section(ini, name, report, stream)
     known = [_in_place(entry, report, stream) for entry in written if _known_section(entry.place.section)]
@@ -82,6 +85,8 @@ def _check_section(ini: IniFile, name: str, report: Report, stream: str) -> None
         report.problem(_unknown_section(str(ini.path), line, name), stream)
         return
     for sub in ini.config[name].sections:
+        if name == TARGETS_IN and stream:
+            continue
         where = f"{name}/{sub}"
         report.problem(
             Problem(
@@ -96,7 +101,8 @@ def _check_section(ini: IniFile, name: str, report: Report, stream: str) -> None
         )
 
 
-def _check_secrecy(ini: IniFile, written: tuple[Entry, ...], report: Report, stream: str) -> None:
+def check_secrecy(ini: IniFile, written: Iterable[Entry], report: Report, stream: str) -> None:
+    """Given a file, entries in it, where to report and whose it is, report passwords that others can read."""
     if not ini.exposed:
         return
     for entry in written:

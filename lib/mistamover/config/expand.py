@@ -91,6 +91,10 @@ class Context:
         """Given a place, return what this file itself wrote there."""
         return self._own.get(place)
 
+    def own_defaults(self) -> list[Entry]:
+        """Return the defaults that are this file's and not inherited."""
+        return list(self._defaults.values())
+
     def default(self, place: Place) -> str | None:
         """Given a place, return the text of its default, not expanded."""
         found = self._default(place)

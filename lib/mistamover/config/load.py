@@ -12,11 +12,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from mistamover.config import entries, schema
 from mistamover.config.alerts import build_alerts
 from mistamover.config.build import build_disk, build_log, build_stream
 from mistamover.config.expand import DEFAULTS, Context, Entry, Place
+from mistamover.config.fan_out import build_fan_out, check_no_targets, flat
 from mistamover.config.names import Found, Streams, find_streams
 from mistamover.config.read import IniFile, read
 from mistamover.config.report import Report
@@ -39,13 +41,20 @@ class _Draft:
     values: dict[str, Values] = field(default_factory=dict)
 
 
-def load(global_file: Path, environ: Mapping[str, str], *, last_good: Settings | None = None) -> Settings:
+def load(
+    global_file: Path,
+    environ: Mapping[str, str],
+    *,
+    last_good: Settings | None = None,
+    drafts: Mapping[Path, bytes] = MappingProxyType({}),
+) -> Settings:
     """Given the global file and the environment, return the settings.  Raise ConfigError with all problems.
 
     The problems are those of all files and of the environment.
     If nothing has changed since `last_good`, that very object is returned.
+    Drafts are files, by absolute paths, with what they are going to hold: they are judged as if they held it already.
     """
-    draft = _draft(global_file, environ)
+    draft = _draft(global_file, environ, drafts)
     settings = _settings(draft, _at_peace(draft, draft.built.values()))
     problems = draft.report.problems()
     if problems:
@@ -71,17 +80,19 @@ def load_lenient(
     return (last_good if last_good == settings else settings), tuple(draft.report.problems())
 
 
-def _draft(global_file: Path, environ: Mapping[str, str]) -> _Draft:
+def _draft(
+    global_file: Path, environ: Mapping[str, str], drafts: Mapping[Path, bytes] = MappingProxyType({})
+) -> _Draft:
     """Read and check the global file, then the file of each stream."""
     path = Path(os.path.abspath(global_file.expanduser()))
     report = Report()
     of_environment = entries.of_environment(environ, report)
-    ini = read(path, word_keys=schema.word_keys())
+    ini = read(path, word_keys=schema.word_keys(), draft=drafts.get(path))
     written = entries.of_file(ini, report)
     context = Context([*written, *of_environment], defaults=_defaults(path))
     service = Values(context, file=path, base=path.parent, report=report)
     # That the file cannot be read explains all that is missing; telling it key by key would only hide the reason.
-    streams = find_streams(service, report) if ini.readable else Streams(directory=path.parent, found=())
+    streams = find_streams(service, report, drafts) if ini.readable else Streams(directory=path.parent, found=())
     draft = _Draft(
         report=report,
         service=service,
@@ -92,13 +103,15 @@ def _draft(global_file: Path, environ: Mapping[str, str]) -> _Draft:
     files = [ini]
     for found in streams.found:
         if found.file is not None:
-            files.append(_add_stream(draft, found, found.file, of_environment))
+            files.append(_add_stream(draft, found, found.file, of_environment, drafts))
     return draft
 
 
-def _add_stream(draft: _Draft, found: Found, file: Path, of_environment: list[Entry]) -> IniFile:
+def _add_stream(
+    draft: _Draft, found: Found, file: Path, of_environment: list[Entry], drafts: Mapping[Path, bytes]
+) -> IniFile:
     """Read and check the file of one stream, and add its settings to the draft."""
-    ini = read(file, word_keys=schema.word_keys())
+    ini = read(file, word_keys=schema.word_keys(), draft=drafts.get(file))
     written = entries.of_file(ini, draft.report, found.name)
     if ini.readable:
         inherits = draft.service.context
@@ -106,7 +119,13 @@ def _add_stream(draft: _Draft, found: Found, file: Path, of_environment: list[En
             [*written, *of_environment], defaults=_stream_defaults(found.name, written, inherits), inherits=inherits
         )
         values = Values(context, file=file, base=draft.service.file.parent, report=draft.report, stream=found.name)
-        stream = build_stream(found.name, values, _service_path(draft, "state_dir"))
+        state_dir = _service_path(draft, "state_dir")
+        if values.words("outgoing", "targets"):
+            every = [*written, *of_environment]
+            stream = build_fan_out(found.name, ini, every, inherits, values, draft.report, state_dir)
+        else:
+            stream = build_stream(found.name, values, state_dir)
+            check_no_targets(ini, draft.report, found.name)
         draft.built[found.name], draft.values[found.name] = stream, values
         _check_name(found.name, values)
         _check_own_files(draft, stream, values)
@@ -225,7 +244,7 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         log=build_log(service),
         debug=service.flag("global", "debug_on"),
         disk=draft.disk,
-        streams=tuple(streams),
+        streams=flat(tuple(streams)),
         sources=tuple(dict.fromkeys((service.file, draft.streams.directory, *files))),
         alerts=draft.alerts,
         warnings=draft.report.warnings(),

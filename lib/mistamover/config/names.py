@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,11 @@ class Streams:
     found: tuple[Found, ...]
 
 
-def find_streams(values: Values, report: Report) -> Streams:
-    """Given the values of the global file, return its streams; wrong names and missing files go to the report."""
+def find_streams(values: Values, report: Report, drafts: Collection[Path] = ()) -> Streams:
+    """Given the values of the global file, return its streams; wrong names and missing files go to the report.
+
+    Drafts are files that count as there.
+    """
     directory_key, directory = _directory(values)
     listed = values.context.entry(Place(_GLOBAL, _LIST))
     if listed is None and directory_key == "config_dir":
@@ -48,8 +52,9 @@ def find_streams(values: Values, report: Report) -> Streams:
     if listed is not None and not listed.is_set:
         values.warn(_GLOBAL, _LIST, "is empty, so there are no streams", "write the names of the streams")
         return Streams(directory=directory, found=())
+    drafted = {draft.name for draft in drafts if draft.parent == directory}
     try:
-        present = sorted(os.listdir(directory))
+        present = sorted(drafted.union(os.listdir(directory) if directory.exists() or not drafted else ()))
     except OSError as error:
         message = (
             f"the directory {directory} cannot be listed: {error.strerror}, expected the directory of the stream files"

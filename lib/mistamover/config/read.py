@@ -64,13 +64,17 @@ class IniFile:
         )
 
 
-def read(path: Path, *, word_keys: Collection[str] = ()) -> IniFile:
+def read(path: Path, *, word_keys: Collection[str] = (), draft: bytes | None = None) -> IniFile:
     """Given a file and the keys whose values are lists of words, return its content.
 
     Quotes round a whole value are taken off, except for word_keys, where they hold a word together.
+    A draft is what the file is going to hold: it is read in its place.
     """
     parser = _Parser(path, word_keys)
     exposed = False
+    if draft is not None:
+        parser.parse(draft)
+        return parser.result(exposed)
     try:
         # Without O_NONBLOCK the opening of a FIFO would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -57,6 +57,13 @@ class WatchMode(enum.Enum):
     POLL = "poll"
 
 
+class Verify(enum.Enum):
+    """By what a file is confirmed at a target that cannot tell a hash."""
+
+    CONTENT = "content"  # it is read back and compared
+    SIZE = "size"  # its size is compared, in words of the operator
+
+
 class Tls(enum.Enum):
     """How the way to the mail server is encrypted."""
 
@@ -101,6 +108,20 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """How to get at a target, where that is not by ssh: each protocol that needs anything has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionSettings(AccessSettings):
+    """What the protocol of another package is told."""
+
+    options: tuple[tuple[str, str], ...]
+    """Names and values, as written."""
+    secret_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeSettings:
     """How a sender talks with the arrival monitor at its target; endings begin with a dot."""
 
@@ -141,6 +162,8 @@ class TargetSettings:
     required: bool
     hash: str
     ssh: SshSettings
+    verify: Verify = Verify.CONTENT
+    access: AccessSettings | None = None
     reserve: int = 0
     """Bytes that are to stay free at the target; 0 asks nothing."""
     handshake: HandshakeSettings | None = None
@@ -221,6 +244,20 @@ class StreamSettings:
     """Where the connections are kept that several streams share."""
     stop_timeout: float
     log: LogSettings
+    parts: tuple[StreamSettings, ...] = ()
+    """Of a stream with several targets: one stream for each of them, which keeps what it sends.
+
+    What all required ones have delivered is removed by this one.
+    """
+    part_of: str = ""
+    """The name of the stream that this one is a part of; empty if of none."""
+    keeps_for_whole: bool = False
+    """What it delivers stays only until the whole stream removes it."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether it removes what its parts have delivered."""
+        return bool(self.parts) and self.mode is TransferMode.MOVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

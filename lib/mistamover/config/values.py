@@ -29,7 +29,7 @@ class Values:
     def __init__(self, context: Context, *, file: Path, base: Path, report: Report, stream: str = "") -> None:
         self.context = context
         self.file = file
-        self._base = base
+        self.base = base
         self._report = report
         self._stream = stream
         self._failed: set[Place] = set()
@@ -61,7 +61,7 @@ class Values:
     def path(self, section: str, key: str) -> Path | None:
         """Return the value of a path, absolute, or None.  A relative one is relative to the global file's directory."""
         value: Path | None = self._checked[section][key]
-        return self._base / value if value is not None else None
+        return self.base / value if value is not None else None
 
     def is_set(self, section: str, key: str) -> bool:
         """Return whether a file or the environment gave the key a value, be it a good one or not."""

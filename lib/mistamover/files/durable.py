@@ -7,8 +7,12 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_whole(
+    path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True, owner_of: Path | None = None
+) -> None:
     """Given a path and its whole content, make the file appear by rename; with `durable`, also on the disk.
+
+    Where root writes it, it belongs to the owner of `owner_of`, if that is given.
 
     Raise OSError when it cannot be written; an older file of the name is then untouched.
     """
@@ -16,6 +20,9 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o600, durable: bool 
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as stream:
+            if owner_of is not None and os.geteuid() == 0:
+                status = os.stat(owner_of)
+                os.fchown(stream.fileno(), status.st_uid, status.st_gid)
             stream.write(content)
             stream.flush()
             if durable:

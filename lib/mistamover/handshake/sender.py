@@ -21,8 +21,8 @@ from mistamover.errors import LinkError, PeerFileError, TargetError
 from mistamover.files import digests
 from mistamover.files.names import display
 from mistamover.handshake import lists, messages
-from mistamover.handshake.lists import ControlList
-from mistamover.handshake.messages import Checksum, Control, Receipt, Status
+from mistamover.handshake.announcing import Errand, Message, many, read, single
+from mistamover.handshake.messages import Checksum
 from mistamover.handshake.receipts import Book, Entry
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, MessagingTransport, Zip
@@ -45,43 +45,11 @@ _SILENCE, _LEAST_SILENCE = 3, 10.0
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Errand:
-    """One unit that waits for its receipt."""
-
-    confirmed: Confirmed
-    directory: bytes
-    item: bytes
-    size: int
-    checksum: Checksum
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Message:
-    """One control file, of one unit or of many."""
-
-    path: bytes
-    content: bytes
-    receipt: bytes
-    """The path of the receipt; this and the control file's are relative to the target directory."""
-    errands: dict[bytes, _Errand]
-    """By name."""
-    is_list: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refusal:
-    """Why a unit was not taken."""
-
-    fault: FaultClass
-    words: str
-
-
 @dataclass(slots=True, kw_only=True)
 class _Round:
     """What has come of a batch so far."""
 
-    waiting: dict[bytes, _Message] = field(default_factory=dict)
+    waiting: dict[bytes, Message] = field(default_factory=dict)
     """By the path of the receipt."""
     verdicts: list[Verdict] = field(default_factory=list)
     thanks: dict[bytes, bytes] = field(default_factory=dict)
@@ -152,7 +120,7 @@ class Receipted:
         finally:
             os.close(handle)
         checksum = Checksum(algorithm=self._settings.algorithm, digest=digest)
-        errand = _Errand(confirmed=verdict, directory=b"", item=verdict.unit.name, size=size, checksum=checksum)
+        errand = Errand(confirmed=verdict, directory=b"", item=verdict.unit.name, size=size, checksum=checksum)
         going = _Round()
         try:
             self._announce([errand], going)
@@ -243,7 +211,7 @@ class Receipted:
             going.verdicts += [_failed(unit, fault, str(going.fault)) for unit in units if unit.name not in judged]
         return going.verdicts
 
-    def _errand(self, confirmed: Confirmed, guard: Guard, going: _Round) -> _Errand | None:
+    def _errand(self, confirmed: Confirmed, guard: Guard, going: _Round) -> Errand | None:
         """Measure what has been sent; None if it cannot be read again."""
         directory, _, item = confirmed.unit.name.rpartition(b"/")
         try:
@@ -252,9 +220,9 @@ class Receipted:
             reason = f"cannot be read again: {error.strerror}"
             going.verdicts.append(_failed(confirmed.unit, FaultClass.CHANGED, reason))
             return None
-        return _Errand(confirmed=confirmed, directory=directory, item=item, size=size, checksum=checksum)
+        return Errand(confirmed=confirmed, directory=directory, item=item, size=size, checksum=checksum)
 
-    def _announce(self, errands: Sequence[_Errand], going: _Round) -> None:
+    def _announce(self, errands: Sequence[Errand], going: _Round) -> None:
         """Put the control files of what has been sent: one for all where the other agent understands that.
 
         Raise LinkError or TargetError.
@@ -262,35 +230,10 @@ class Receipted:
         if not errands:
             return
         now = time.time()
-        made = [self._list(errands, now)] if self._lists else [self._single(errand, now) for errand in errands]
+        settings = self._settings
+        made = [many(errands, now, settings)] if self._lists else [single(each, now, settings) for each in errands]
         self._inner.put({message.path: message.content for message in made})
         going.waiting.update((message.receipt, message) for message in made)
-
-    def _single(self, errand: _Errand, now: float) -> _Message:
-        settings = self._settings
-        receipt = messages.stamped_name(errand.item, now, settings.receipt_suffix)
-        control = Control(item=errand.item, size=errand.size, checksum=errand.checksum, receipt=receipt)
-        return _Message(
-            path=_join(errand.directory, messages.control_name(errand.item, settings.control_suffix)),
-            content=messages.compose_control(control),
-            receipt=_join(errand.directory, receipt),
-            errands={errand.confirmed.unit.name: errand},
-            is_list=False,
-        )
-
-    def _list(self, errands: Sequence[_Errand], now: float) -> _Message:
-        item = lists.ITEM + os.urandom(8).hex().encode()
-        receipt = messages.stamped_name(item, now, self._settings.receipt_suffix)
-        entries = tuple(
-            lists.Entry(name=each.confirmed.unit.name, size=each.size, checksum=each.checksum) for each in errands
-        )
-        return _Message(
-            path=messages.control_name(item, self._settings.control_suffix),
-            content=lists.compose_control(ControlList(receipt=receipt, entries=entries)),
-            receipt=receipt,
-            errands={errand.confirmed.unit.name: errand for errand in errands},
-            is_list=True,
-        )
 
     def _checksum(self, confirmed: Confirmed, guard: Guard) -> tuple[Checksum, int]:
         """Return the checksum of what was confirmed, in the algorithm that the other agent is told. Raise OSError."""
@@ -349,17 +292,18 @@ class Receipted:
         """Take a receipt in: judge what it says of each unit, and thank for it."""
         message = going.waiting.pop(path)
         try:
-            thanks, refusals = self._read(message, content)
+            answer = read(message, content)
         except PeerFileError as error:
             names = ", ".join(display(name) for name in list(message.errands)[:3])
             logger.warning("the receipt for %s is refused: %s", names, error)
             words = f"its receipt is refused: {error}"
             going.verdicts += [_failed(e.confirmed.unit, FaultClass.REFUSED, words) for e in message.errands.values()]
             return
-        going.thanks[thanks] = messages.compose_thanks(path.rpartition(b"/")[2])
+        self._lists = self._lists or answer.lists
+        going.thanks[answer.thanks] = messages.compose_thanks(path.rpartition(b"/")[2])
         receipt, now = path.rpartition(b"/")[2], time.time()
         for name, errand in message.errands.items():
-            refusal = refusals.get(name)
+            refusal = answer.refused.get(name)
             if refusal is not None:
                 words = f"the other agent says: {refusal.words}"
                 going.verdicts.append(_failed(errand.confirmed.unit, refusal.fault, words))
@@ -367,22 +311,7 @@ class Receipted:
             going.verdicts.append(errand.confirmed)
             going.entries.append(self._entry(errand, receipt, now))
 
-    def _read(self, message: _Message, content: bytes) -> tuple[bytes, dict[bytes, _Refusal]]:
-        """Return the path of the thank-you file, and what was not taken, by the names of units. Raise PeerFileError."""
-        if message.is_list:
-            listed = lists.parse_receipt(content)
-            if listed.control != lists.digest_of(message.content):
-                raise PeerFileError("it is the answer to another list")
-            return listed.thanks, {answer.name: _refusal(answer.status, answer.size) for answer in listed.wrong}
-        receipt = messages.parse_receipt(content)
-        self._lists = self._lists or receipt.lists
-        ((name, errand),) = message.errands.items()
-        if receipt.item != errand.item:
-            raise PeerFileError(f"it speaks of {display(receipt.item)}")
-        refusal = _why_not(errand, receipt)
-        return _join(errand.directory, receipt.thanks), {name: refusal} if refusal is not None else {}
-
-    def _entry(self, errand: _Errand, receipt: bytes, now: float) -> Entry:
+    def _entry(self, errand: Errand, receipt: bytes, now: float) -> Entry:
         unit = errand.confirmed.unit
         return Entry(
             name=unit.name,
@@ -400,27 +329,5 @@ class Receipted:
         going.waiting.clear()
 
 
-def _why_not(errand: _Errand, receipt: Receipt) -> _Refusal | None:
-    """Given what was said and what was answered, return why that is no success; None if it is."""
-    if receipt.status is not Status.OK:
-        return _refusal(receipt.status, receipt.size)
-    if receipt.size != errand.size:
-        words = f"it has {receipt.size} bytes there, {errand.size} here"
-    elif receipt.checksum.lower() != str(errand.checksum):
-        words = f"its checksum there is {display(receipt.checksum[:150].encode())}, not {errand.checksum}"
-    else:
-        return None
-    return _Refusal(fault=FaultClass.REFUSED, words=words)
-
-
-def _refusal(status: Status, size: int) -> _Refusal:
-    fault = FaultClass.TARGET if status is Status.IO_ERROR else FaultClass.REFUSED
-    return _Refusal(fault=fault, words=f"{status.words} ({size} bytes there)" if size >= 0 else status.words)
-
-
 def _failed(unit: Unit, fault: FaultClass, reason: str) -> Failed:
     return Failed(unit=unit, fault=fault, reason=reason)
-
-
-def _join(directory: bytes, name: bytes) -> bytes:
-    return directory + b"/" + name if directory else name

@@ -20,7 +20,8 @@ _PR_SET_PDEATHSIG = 1
 
 def fork_stream(settings: StreamSettings, *, one_off: bool, to_stderr: bool, debug: bool, close: Sequence[int]) -> int:
     """Given a stream's settings and the master's descriptors to close, start its process; return the pid."""
-    return fork(lambda: process.run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug), close)
+    run = process.run_fan_out if settings.parts else process.run
+    return fork(lambda: run(settings, one_off=one_off, to_stderr=to_stderr, debug=debug), close)
 
 
 def fork_arrivals(

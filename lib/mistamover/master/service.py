@@ -149,7 +149,7 @@ class Master:
                 logger.info("%s: its configuration has changed: starting it anew", known.label)
                 self._stop(known, now, successor=stream)
         for stream in settings.streams:
-            if not stream.targets and stream.monitor is None:
+            if not stream.targets and not stream.parts and stream.monitor is None:
                 logger.info("stream %s: transfer_protocol = none: nothing to send", stream.name)
         if not wanted:
             logger.warning("no stream is to run: name some in [global] data_stream_list of %s", settings.file)
@@ -166,11 +166,18 @@ class Master:
         self._alerts.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
-            if wish is Wish.START and not self._stop_signals:
+            if wish is Wish.START and not self._stop_signals and not self._waits_for_parts(child):
                 child.started(self._fork(child), now)
             elif wish is Wish.KILL and child.pid is not None:
                 logger.error("%s does not stop: killing process %d", child.label, child.pid)
                 _signal(child.pid, signal.SIGKILL)
+
+    def _waits_for_parts(self, child: Child) -> bool:
+        """Whether it removes, in a single pass, what its parts deliver, and they have not ended yet."""
+        if self._mode is not Mode.ONE_OFF or child.arrivals:
+            return False
+        parts = [self._children.get((part.name, False)) for part in child.settings.parts]
+        return any(part is not None and part.state is not ChildState.ENDED for part in parts)
 
     def _fork(self, child: Child) -> int:
         start = fork_arrivals if child.arrivals else fork_stream
@@ -307,7 +314,7 @@ class Master:
             child.next_moment()
             for child in self._children.values()
             # Nothing is started any more while we stop.
-            if not (self._stop_signals and child.state is ChildState.BACKOFF)
+            if not (child.state is ChildState.BACKOFF and (self._stop_signals or self._waits_for_parts(child)))
         ]
         if self._mode is not Mode.ONE_OFF and not self._stop_signals:
             moments.append(self._next_look)
@@ -343,7 +350,7 @@ class Master:
 
 
 def _runs(stream: StreamSettings) -> bool:
-    return stream.status is StreamStatus.RUNNING and bool(stream.targets)
+    return stream.status is StreamStatus.RUNNING and (bool(stream.targets) or stream.removes)
 
 
 def _receives(stream: StreamSettings) -> bool:

@@ -33,7 +33,7 @@ class Undelivered:
 class Snapshot:
     """What a stream's process last said about itself.
 
-    seen = delivered + quarantined + ignored + waiting, since the process started.
+    seen = delivered + quarantined + released + ignored + waiting, since the process started.
     """
 
     name: str
@@ -45,6 +45,8 @@ class Snapshot:
     seen: int = 0
     delivered: int = 0
     quarantined: int = 0
+    released: int = 0
+    """Quarantined, and taken out of the stream for good by an operator."""
     ignored: int = 0
     waiting: int = 0
     """On the roll and not delivered, those on their way included."""

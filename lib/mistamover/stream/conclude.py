@@ -56,7 +56,7 @@ class Conclusion:
             for item in confirmed:
                 self._books.directories.left(item.unit.name, time.time())
             self._look_for_completion(confirmed)
-            self._note_stuck(done, {item.unit.name: item.unit for item in confirmed}, target)
+            note_stuck(self._books, done, {item.unit.name: item.unit for item in confirmed}, target)
 
     def conclude(self, outcome: Outcome, guard: LeaseGuard, target: TargetSettings) -> None:
         """Given what came of a batch, its guard and the target, record it, hand it over, and plan the rest."""
@@ -106,7 +106,7 @@ class Conclusion:
             books.ledger.handed_over(batch, time.time(), _kept(done))
         again = self._strike_off(confirmed)
         again |= {item.name for item in done if item.kept == handover.CHANGED}
-        self._note_stuck(done, {item.unit.name: item.unit for item in confirmed}, target.name)
+        note_stuck(self._books, done, {item.unit.name: item.unit for item in confirmed}, target.name)
         size = sum(map(_size, confirmed))
         books.counts.delivered += len(confirmed)
         books.counts.sent(outcome.started, now, size)
@@ -126,15 +126,6 @@ class Conclusion:
         name = self._books.settings.completion_file
         if name and any(item.unit.name == os.fsencode(name) for item in confirmed):
             self._books.ledger.completing = True
-
-    def _note_stuck(self, done: Sequence[handover.HandedOver], units: dict[bytes, Unit], target: str) -> None:
-        """Remember what was delivered but cannot be removed: it is not sent again as it is, and a person must help."""
-        stuck = [item for item in done if item.stuck]
-        for item in stuck:
-            self._books.error(f"{display(item.name)}: {item.kept}")
-        if stuck:
-            now = time.time()
-            self._books.note_troubles([_stuck_note(units[item.name], item.kept or "", target, now) for item in stuck])
 
     def _strike_off(self, confirmed: Sequence[Confirmed]) -> set[bytes]:
         """Take what was delivered off the roll; return the names that were heard of while they travelled."""
@@ -209,6 +200,19 @@ def _kept(done: Sequence[handover.HandedOver]) -> dict[bytes, str]:
 def _size(item: Confirmed) -> int:
     """The bytes of all that has a hash of its own: what travelled inside a zip has none."""
     return sum(part.unit.identity.size for _, part in with_parts(item) if part.unit.kind is Kind.FILE and part.digest)
+
+
+def note_stuck(books: Books, done: Sequence[handover.HandedOver], units: dict[bytes, Unit], target: str) -> None:
+    """Given the books, what became of sources, their units and the target, remember what cannot be removed.
+
+    It is not sent again as it is, and a person must help.
+    """
+    stuck = [item for item in done if item.stuck]
+    for item in stuck:
+        books.error(f"{display(item.name)}: {item.kept}")
+    if stuck:
+        now = time.time()
+        books.note_troubles([_stuck_note(units[item.name], item.kept or "", target, now) for item in stuck])
 
 
 def _stuck_note(unit: Unit, reason: str, target: str, now: float) -> Trouble:

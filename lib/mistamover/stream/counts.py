@@ -11,11 +11,15 @@ _WINDOW = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """seen = delivered + quarantined + ignored + (what is on the roll)."""
+    """seen = delivered + quarantined + released + ignored + (what is on the roll).
+
+    What was put back from quarantine is seen anew: it is counted once.
+    """
 
     seen: int = 0
     delivered: int = 0
     quarantined: int = 0
+    released: int = 0
     ignored: int = 0
     bytes_delivered: int = 0
     _recent: deque[tuple[float, float, int]] = field(default_factory=deque)

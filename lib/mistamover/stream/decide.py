@@ -106,6 +106,8 @@ class Facts:
     last_failure: str = ""
     quarantined: str = ""
     """Why it was quarantined as it is now; empty if it was not."""
+    released: str = ""
+    """Who released it from quarantine as it is now; empty if nobody did."""
     delivered: Identity | None = None
     """Mirror: what it was when it was last delivered."""
     hold: Reason | None = None
@@ -129,6 +131,8 @@ def decide(facts: Facts, rules: Rules, now: float) -> Decision:
         return _decision(Action.QUARANTINE, Reason(code="link", words="a symbolic link, and symlinks = quarantine"))
     if facts.quarantined:
         return _decision(Action.QUARANTINE, Reason(code="quarantined", words=f"quarantined: {facts.quarantined}"))
+    if facts.released:
+        return _decision(Action.IGNORE, Reason(code="released", words=facts.released))
     if rules.mode is TransferMode.MIRROR and facts.delivered == facts.identity:
         return _decision(Action.DONE, Reason(code="delivered", words="delivered, and unchanged since"))
     reasons = [_wanted(facts)]

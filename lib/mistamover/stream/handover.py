@@ -24,7 +24,7 @@ from mistamover.watch.scan import manifest
 logger = logging.getLogger(__name__)
 
 CHANGED = "changed after it was sent: kept, and sent again"
-GONE = "already gone"
+BUSY = "open for writing: kept, and sent again"
 
 
 class Completion:
@@ -105,7 +105,7 @@ def _remove_one_after_restart(root: bytes, unit: Unit, touched: set[tuple[int, i
     held: dict[bytes, int] = {}
     try:
         if any(_busy(root, name, held) for name in files):
-            return HandedOver(name=unit.name, kept="open for writing: kept, and sent again")
+            return HandedOver(name=unit.name, kept=BUSY)
         return remove_sources(root, [unit], lambda name: name not in held or leases.held(held[name]), touched=touched)[
             0
         ]

@@ -28,7 +28,6 @@ class Intake:
         self._books = books
         self._replaced = replaced
         self._target = target
-        self._whole_directories = books.settings.unit is TransferUnit.DIRECTORY
         self._ignored: dict[bytes, Kind] = {}
 
     def meet(self, sighting: Sighting, now: float) -> None:
@@ -54,10 +53,7 @@ class Intake:
             status = os.lstat(self._books.root + b"/" + name)
         except OSError:
             return
-        kind = kind_of(status)
-        if kind is Kind.DIRECTORY and self._whole_directories:
-            kind = Kind.TREE
-        self._meet_unit(name, kind, status, now)
+        self._meet_unit(name, kind_in(self._books, status), status, now)
 
     def ignored(self, candidate: Candidate) -> None:
         """Given a candidate that is not to be sent, end it, and do not count it again."""
@@ -76,14 +72,18 @@ class Intake:
             return
         trouble = books.troubles.get(name)
         if trouble is not None and trouble.quarantined:
-            if trouble.moved_to is None and trouble.identity == self._identity(name, kind, status):
+            if trouble.identity == identity_now(books.root, name, kind, status):
                 return
-            if trouble.moved_to is None:
-                books.forget_trouble(name)
-            # What was moved away stays on record; this is another unit of the same name.
+            # This is another unit of the same name.
+            books.forget_trouble(name)
             trouble = None
+        released = books.released.get(name)
+        if released is not None:
+            if released == identity_now(books.root, name, kind, status):
+                return
+            books.end_release(name)
         delivered = books.ledger.mirrored(name, self._target) if not books.move else None
-        if delivered is not None and delivered == self._identity(name, kind, status):
+        if delivered is not None and delivered == identity_now(books.root, name, kind, status):
             return
         candidate = Candidate(name, kind, identity_of(status), status.st_nlink, now)
         candidate.delivered = delivered
@@ -95,15 +95,6 @@ class Intake:
         books.roll.add(candidate)
         books.directories.arrived(name, now)
         books.moved_on()
-
-    def _identity(self, name: bytes, kind: Kind, status: os.stat_result) -> Identity | None:
-        if kind is not Kind.TREE:
-            return identity_of(status)
-        try:
-            return tree_identity(status, manifest(self._books.root, name))
-        except OSError:
-            # It is changing under our eyes: not what it was.
-            return None
 
     def _meet_again(self, candidate: Candidate, kind: Kind, status: os.stat_result, now: float) -> None:
         identity = identity_of(status)
@@ -125,3 +116,20 @@ class Intake:
         elif candidate.look_at is not None and candidate.look_at > now:
             # An event came: the answer may be another one now.
             self._books.roll.look(candidate, AT_ONCE)
+
+
+def kind_in(books: Books, status: os.stat_result) -> Kind:
+    """Given the books and the lstat of a unit, return what it is for this stream."""
+    kind = kind_of(status)
+    return Kind.TREE if kind is Kind.DIRECTORY and books.settings.unit is TransferUnit.DIRECTORY else kind
+
+
+def identity_now(root: bytes, name: bytes, kind: Kind, status: os.stat_result) -> Identity | None:
+    """Given the stream's directory, a unit's name, kind and lstat, return its identity; None while it changes."""
+    if kind is not Kind.TREE:
+        return identity_of(status)
+    try:
+        return tree_identity(status, manifest(root, name))
+    except OSError:
+        # It is changing under our eyes: not what it was.
+        return None

@@ -7,71 +7,31 @@ no process runs.  A commit that allows removals is on disk before it returns
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mistamover.errors import LedgerError
 from mistamover.model import Confirmed, FaultClass, Identity, Kind
+from mistamover.stream.database import Database
 from mistamover.stream.records import (
     HISTORY,
-    SCHEMA,
-    VERSION,
     Delivery,
+    Release,
+    Relocation,
     Totals,
     Trouble,
     at_target,
     delivery_of,
+    release_of,
+    relocation_of,
     restored,
     row_of,
     with_parts,
 )
 
-__all__ = ["Delivery", "Ledger", "Totals", "Trouble"]
+__all__ = ["Delivery", "Ledger", "Release", "Relocation", "Totals", "Trouble"]
 
 
-class Ledger:
+class Ledger(Database):
     """An open ledger; see the module."""
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Given the file, open it, and make it unless `read_only`. Raise LedgerError if it cannot be used."""
-        self._path = path
-        try:
-            if read_only:
-                self._db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, timeout=10)
-            else:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
-        except sqlite3.Error as error:
-            raise LedgerError(f"{path}: {error}") from error
-        try:
-            if not read_only:
-                self._prepare()
-            self._db.execute("PRAGMA cache_size = -2000")
-        except BaseException as error:
-            self._db.close()
-            if isinstance(error, sqlite3.Error):
-                raise LedgerError(f"{path}: {error}") from error
-            raise
-
-    def _prepare(self) -> None:
-        os.chmod(self._path, 0o600)
-        mode = self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise LedgerError(f"{self._path}: this filesystem cannot hold a ledger (journal mode {mode}, not wal)")
-        self._db.execute("PRAGMA synchronous = FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise LedgerError(f"{self._path}: written by a newer MiStaMover (version {version}, not {VERSION})")
-        if version == 0:
-            with self._transaction():
-                for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
-                self._db.execute("INSERT INTO meta VALUES ('owner', ?)", (os.urandom(4).hex(),))
 
     @property
     def owner(self) -> str:
@@ -91,28 +51,11 @@ class Ledger:
             else:
                 self._db.execute("DELETE FROM meta WHERE key = 'completing'")
 
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise LedgerError(f"{self._path}: {error}") from error
 
     # -- deliveries ---------------------------------------------------------------------------
 
@@ -168,12 +111,31 @@ class Ledger:
         for batch, target in self._db.execute(
             "SELECT id, target FROM batch WHERE handed_over IS NULL ORDER BY id"
         ).fetchall():
-            rows = self._db.execute(
-                "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
-                " FROM delivery WHERE batch = ? ORDER BY id",
-                (batch,),
-            )
-            yield batch, target, restored(rows)
+            yield batch, target, self._units_of(batch)
+
+    def batches_after(self, number: int) -> Iterator[tuple[int, list[Confirmed]]]:
+        """Given the number of a batch, yield those that were confirmed after it, each with its units, in order."""
+        for (batch,) in self._db.execute("SELECT id FROM batch WHERE id > ? ORDER BY id", (number,)).fetchall():
+            yield batch, self._units_of(batch)
+
+    def _units_of(self, batch: int) -> list[Confirmed]:
+        rows = self._db.execute(
+            "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
+            " FROM delivery WHERE batch = ? ORDER BY id",
+            (batch,),
+        )
+        return restored(rows)
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        """Given how their keys begin, return what was noted with `note`, by the rest of the keys."""
+        rows = self._db.execute("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        return {key[len(prefix) :]: value for key, value in rows}
+
+    def note(self, prefix: str, values: Mapping[str, str]) -> None:
+        """Given how keys begin, the rest of each and its value, note them in place of what was noted before."""
+        with self._transaction():
+            self._db.execute("DELETE FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", ((prefix + k, v) for k, v in values.items()))
 
     def history(self, *, since: float | None = None) -> Iterator[Delivery]:
         """Given a time, yield what was delivered from then on, the newest first; without it, everything."""
@@ -225,7 +187,10 @@ class Ledger:
         ).fetchone()
         (last,) = self._db.execute("SELECT max(confirmed) FROM batch").fetchone()
         (quarantined,) = self._db.execute("SELECT count(*) FROM trouble WHERE quarantined").fetchone()
-        return Totals(files=files, size=size, quarantined=quarantined, last=last)
+        released = 0
+        if self._knows_releases:
+            (released,) = self._db.execute("SELECT count(*) FROM released").fetchone()
+        return Totals(files=files, size=size, quarantined=quarantined, released=released, last=last)
 
     def prune(self, before: float) -> None:
         """Given a time, forget finished deliveries that are older."""
@@ -233,6 +198,8 @@ class Ledger:
             old = "SELECT id FROM batch WHERE handed_over IS NOT NULL AND confirmed < ?"
             self._db.execute(f"DELETE FROM delivery WHERE batch IN ({old})", (before,))  # noqa: S608
             self._db.execute(f"DELETE FROM batch WHERE id IN ({old})", (before,))  # noqa: S608
+            # What still lies in the stream's directory would be sent if this were forgotten.
+            self._db.execute("DELETE FROM released WHERE released < ? AND dev IS NULL", (before,))
 
     # -- trouble ------------------------------------------------------------------------------
 
@@ -253,14 +220,21 @@ class Ledger:
                 since=row[6],
                 retry_at=row[7],
                 identity=Identity(*row[8:13]) if row[8] is not None else None,
-                moved_to=row[13],
+                moved_to=row[13] or None,
             )
             for row in rows
         ]
 
     def note_troubles(self, troubles: Iterable[Trouble]) -> None:
-        """Given what could not be delivered, remember it; an older note about the same name is replaced."""
+        """Given what could not be delivered, remember it; an older note about what has the name is replaced.
+
+        What was moved to quarantine has its name there no more: there may be several of one name.
+        """
+        troubles = list(troubles)
         with self._transaction():
+            self._db.executemany(
+                "DELETE FROM trouble WHERE name = ? AND moved_to = x''", ((t.name,) for t in troubles if t.moved_to)
+            )
             self._db.executemany(
                 "INSERT OR REPLACE INTO trouble VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -274,16 +248,75 @@ class Ledger:
                         t.since,
                         t.retry_at,
                         *(t.identity or (None,) * 5),
-                        t.moved_to,
+                        t.moved_to or b"",
                     )
                     for t in troubles
                 ),
             )
 
     def forget_troubles(self, names: Iterable[bytes]) -> None:
-        """Given names that are no trouble any more, forget what was noted."""
+        """Given names that are no trouble any more, forget what was noted of what has them; quarantine stays."""
         with self._transaction():
-            self._db.executemany("DELETE FROM trouble WHERE name = ?", ((name,) for name in names))
+            self._db.executemany("DELETE FROM trouble WHERE name = ? AND moved_to = x''", ((name,) for name in names))
+
+    # -- the end of a quarantine --------------------------------------------------------------
+
+    @property
+    def _knows_releases(self) -> bool:
+        """Whether the file has what this section needs: one of an older version may only be read."""
+        return self._version >= 2
+
+    def relocations(self) -> list[Relocation]:
+        """Return what is on its way out of quarantine, or was when a process died."""
+        return [relocation_of(row) for row in self._db.execute("SELECT * FROM relocation ORDER BY source")]
+
+    def note_relocations(self, planned: Iterable[Relocation]) -> None:
+        """Given what is about to be moved, or how far that has come, record it durably."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO relocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (r.source, r.name, r.verb, r.who, r.destination, *r.found, *(r.copy or (None, None)), r.placed)
+                    for r in planned
+                ),
+            )
+
+    def end_quarantines(
+        self, ended: Iterable[Trouble], released: Iterable[Release] = (), sources: Iterable[bytes] = ()
+    ) -> None:
+        """Given what is in quarantine no more, what of it was released, and the sources of plans that are carried out
+        or given up, record all of that at once, durably.
+        """
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM trouble WHERE name = ? AND moved_to = ?", ((t.name, t.moved_to or b"") for t in ended)
+            )
+            self._db.executemany("DELETE FROM relocation WHERE source = ?", ((source,) for source in sources))
+            self._db.executemany(
+                "INSERT INTO released (name, target, reason, who, released, place, dev, ino, size, mtime_ns, ctime_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((r.name, r.target, r.reason, r.who, r.when, r.place, *(r.identity or (None,) * 5)) for r in released),
+            )
+
+    def releases(self, *, name: bytes | None = None, place: bytes | None = None) -> list[Release]:
+        """Given a unit's name, or the path where it was left, return its releases, the latest first."""
+        if not self._knows_releases:
+            return []
+        column, value = ("name", name) if name is not None else ("place", place)
+        query = f"SELECT * FROM released WHERE {column} = ? ORDER BY id DESC LIMIT 100"  # noqa: S608
+        return [release_of(row) for row in self._db.execute(query, (value,))]
+
+    def standing_releases(self) -> dict[bytes, Identity]:
+        """Return what was released and left in the stream's directory, and what it was then: it is not sent as such."""
+        rows = self._db.execute(
+            "SELECT name, dev, ino, size, mtime_ns, ctime_ns FROM released WHERE dev IS NOT NULL ORDER BY id"
+        )
+        return {name: Identity(*numbers) for name, *numbers in rows}
+
+    def end_release(self, name: bytes) -> None:
+        """Given a name that belongs to something else now, let it be sent again; that it was released stays known."""
+        with self._transaction():
+            self._db.execute("UPDATE released SET dev = NULL WHERE name = ?", (name,))
 
     # -- mirror -------------------------------------------------------------------------------
 
@@ -314,7 +347,3 @@ class Ledger:
             self._db.executemany(
                 "DELETE FROM mirrored WHERE name = ? AND target = ?", ((name, target) for name in names)
             )
-
-
-def _quoted(path: Path) -> str:
-    return quote(os.fsencode(path))

@@ -63,6 +63,13 @@ class MirrorRemoval:
             self._scans_done = self._scans_seen - 1
 
 
+def forget_gone(ledger: Ledger, root: bytes, target: str) -> None:
+    """Given the ledger, the stream's directory and the target's name, forget what was delivered and has gone here."""
+    gone = [name for name, _ in ledger.all_mirrored(target) if not os.path.lexists(root + b"/" + name)]
+    if gone:
+        ledger.forget_mirrored(gone, target)
+
+
 def _holds_anything(root: bytes) -> bool:
     try:
         with os.scandir(root) as entries:

@@ -8,21 +8,22 @@ While one batch travels, the next is decided and the one before it is handed ove
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from mistamover.config.settings import StreamSettings, TransferUnit
 from mistamover.files import stopfile
 from mistamover.model import Action, Reason, StreamState
-from mistamover.stream import rescue
+from mistamover.stream import pause, rescue
+from mistamover.stream.alarm import Alarm
 from mistamover.stream.books import Books
 from mistamover.stream.conclude import Conclusion
 from mistamover.stream.decide import decide, ignored_by_name
+from mistamover.stream.desk import Desk
 from mistamover.stream.examine import examine, facts_of
 from mistamover.stream.intake import Intake
 from mistamover.stream.lane import Outcome
 from mistamover.stream.ledger import Ledger
-from mistamover.stream.mirror import MirrorRemoval
+from mistamover.stream.mirror import MirrorRemoval, forget_gone
 from mistamover.stream.present import Presenter
 from mistamover.stream.quarantine import quarantine
 from mistamover.stream.roll import Candidate
@@ -37,8 +38,12 @@ _INTAKE = 2_000
 #: As above while nothing travels: what is found first sets out at once, and the rest is found meanwhile.
 _FIRST_INTAKE = 300
 
-#: Seconds between two looks for a local stop file that is there.
+#: Seconds between two looks for a local stop file, or a pause, that is there.
 _STOP_LOOK = 1.0
+_LOCAL_HOLDS = ("stop-here", pause.CODE)
+
+#: States of a stream that is held, where it is not SUSPENDED.
+_HELD = {"circuit": StreamState.UNREACHABLE, pause.CODE: StreamState.PAUSED}
 
 #: Seconds between two looks at the progress of what is on its way.
 _PROGRESS_LOOK = 1.0
@@ -77,13 +82,15 @@ class Pipeline:
         """Given the stream's settings, its ledger and the transport to its target, prepare; see `run`."""
         self._settings = settings
         self._one_off = one_off
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._alarm = Alarm(settings.state_dir)
+        self.wake = self._alarm.wake
         target = settings.targets[0]
         self._books = Books(settings, ledger)
         self._route = Route(self._books, target, transport, lease_capacity=lease_capacity, wake=self.wake)
         self._intake = Intake(self._books, target.name, self._route.replaced)
         required = frozenset(t.name for t in settings.targets if t.required)
         self._conclusion = Conclusion(self._books, required, self._intake.look_at)
+        self._desk = Desk(self._books, self._intake.look_at)
         self._removal = MirrorRemoval(settings, target.name)
         self._presenter = Presenter(self._books, self._route)
         self._arrivals = Arrivals(
@@ -104,13 +111,6 @@ class Pipeline:
 
     # -- called by signal handlers and by other threads ---------------------------------------
 
-    def wake(self) -> None:
-        """Make the stream's thread look around now."""
-        try:
-            os.write(self._wake_write, b"!")
-        except BlockingIOError:
-            return
-
     def stop(self) -> None:
         """Ask for an orderly end: what is under way is finished, or abandoned in time for `stop_timeout`."""
         if self._stop_at is None:
@@ -126,7 +126,7 @@ class Pipeline:
         """Try a target that failed again at once, and look at everything anew."""
         self._route.hurry()
         self._arrivals.request_scan()
-        self.wake()
+        self._alarm.ring()
 
     # -- the main flow ------------------------------------------------------------------------
 
@@ -135,12 +135,14 @@ class Pipeline:
 
         Return 0, or 1 when a one-off run leaves something undelivered.
         """
+        self._desk.recover()
         self._conclusion.recover()
         self._arrivals.start()
-        self._route.start()
+        self._route.start(connect=self._paused() is None)
         try:
             while True:
                 self._let_writers_in()
+                self._answer_requests()
                 self._take_arrivals()
                 self._judge()
                 outcomes = self._route.collect()
@@ -160,6 +162,10 @@ class Pipeline:
         if self._lease_broken:
             self._lease_broken = False
             self._route.let_writers_in(time.time())
+
+    def _answer_requests(self) -> None:
+        if self._stop_at is None and (self._alarm.rung() or self._desk.busy):
+            self._desk.serve()
 
     def _take_arrivals(self) -> None:
         if self._stop_at is not None:
@@ -215,7 +221,7 @@ class Pipeline:
             return
         if self._hold() is not None:
             self._route.give_back()
-        if not self._stopped_here():
+        if not self._stopped_here() and self._paused() is None:
             self._route.dispatch(time.time(), self._removals)
 
     def _removals(self) -> list[bytes]:
@@ -243,6 +249,8 @@ class Pipeline:
             if self._settings.history_retention:
                 self._books.ledger.prune(now - self._settings.history_retention)
             self._books.forget_emptied_quarantine()
+            if self._settings.keeps_for_whole:
+                forget_gone(self._books.ledger, self._books.root, self._route.target.name)
 
     # -- when to end --------------------------------------------------------------------------
 
@@ -295,29 +303,24 @@ class Pipeline:
     def _stopped_here(self) -> bool:
         return stopfile.pauses(self._books.root + b"/" + self._books.rules.stop_file)
 
+    def _paused(self) -> Reason | None:
+        return pause.reason(self._settings.state_dir, self._settings.name)
+
     def _hold(self) -> Reason | None:
         """Why nothing is sent at the moment, or None."""
+        if (paused := self._paused()) is not None:
+            return paused
         if self._stopped_here():
             return Reason(code="stop-here", words=f"{self._settings.stop_file} is in the stream's directory")
         return self._route.hold(time.time())
 
     def _wait(self) -> None:
         """Wait for an event, or for the next moment at which something is to be done."""
-        self._wait_for_wake(min(_LONGEST_WAIT, self._next_moment() - time.time()))
-
-    def _wait_for_wake(self, seconds: float) -> None:
-        poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
-        if poll.poll(1000 * max(0.0, seconds)):
-            try:
-                while os.read(self._wake_read, 65536):
-                    continue
-            except BlockingIOError:
-                return
+        self._alarm.sleep(min(_LONGEST_WAIT, self._next_moment() - time.time()))
 
     def _next_moment(self) -> float:
         now = time.time()
-        if self._route.has_outcomes:
+        if self._route.has_outcomes or (self._desk.busy and self._stop_at is None):
             return now
         if self._stop_at is not None:
             return now + 0.05
@@ -329,15 +332,15 @@ class Pipeline:
             # Without room, the outcome that makes room wakes us.
             moments.append(self._books.roll.next_look())
         elif hold is not None:
-            moments.append(now + _STOP_LOOK if hold.code == "stop-here" else self._route.next_moment())
+            moments.append(now + _STOP_LOOK if hold.code in _LOCAL_HOLDS else self._route.next_moment())
         if self._books.move:
             moments.append(self._books.directories.next_time())
         if self._one_off:
             moments.append(now + _ONE_OFF_LOOK)
         if len(self._conclusion.rescue):
             moments.append(now + rescue.LOOK)
-        if pause := self._presenter.next_moment:
-            moments.append(now + pause)
+        if seconds := self._presenter.next_moment:
+            moments.append(now + seconds)
         elif self._route.travelling:
             # Progress is worth showing while something takes long.
             moments.append(now + _PROGRESS_LOOK)
@@ -354,7 +357,7 @@ class Pipeline:
         if self._stop_at is not None:
             return StreamState.STOPPING
         if hold is not None:
-            return StreamState.UNREACHABLE if hold.code == "circuit" else StreamState.SUSPENDED
+            return _HELD.get(hold.code, StreamState.SUSPENDED)
         if self._route.travelling:
             return StreamState.SENDING
         return StreamState.WAITING if len(self._books.roll) else StreamState.IDLE
@@ -369,7 +372,7 @@ class Pipeline:
         deadline = time.monotonic() + _END_SECONDS
         while len(self._conclusion.rescue) and time.monotonic() < deadline:
             self._conclusion.look_after_orphans()
-            self._wait_for_wake(rescue.LOOK)
+            self._alarm.sleep(rescue.LOOK)
         self._route.give_back()
         self._conclusion.closer.stop()
         self._route.close(finished=not len(self._books.roll), timeout=_END_SECONDS)
@@ -386,4 +389,4 @@ class Pipeline:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._wait_for_wake(left)
+            self._alarm.sleep(left)

@@ -85,6 +85,7 @@ class Presenter:
             seen=counts.seen,
             delivered=counts.delivered,
             quarantined=counts.quarantined,
+            released=counts.released,
             ignored=counts.ignored,
             waiting=len(books.roll),
             sending=self._route.travelling,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
 import os
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from mistamover.files.durable import sync_directory, write_whole
+from mistamover.files.moving import copy_whole, remove_whole, rename_exclusively
 from mistamover.files.names import display
 from mistamover.model import FaultClass
 from mistamover.stream.books import Books
 from mistamover.stream.ledger import Trouble
 from mistamover.stream.roll import Candidate
+from mistamover.stream.words import retry_command
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,8 @@ def quarantine(books: Books, candidate: Candidate, reason: str, target: str) -> 
     if books.move:
         directory = books.settings.quarantine_dir
         try:
-            moved = move_away(books.root, candidate.name, directory, trouble.reason, time.time())
+            again = retry_command(books.settings.name, candidate.name)
+            moved = move_away(books.root, candidate.name, directory, trouble.reason, time.time(), retry=again)
             books.note_troubles([replace(trouble, moved_to=moved, identity=None)])
         except OSError as error:
             words = (books.place(candidate.name), directory, error.strerror or error)
@@ -55,12 +58,14 @@ def quarantine(books: Books, candidate: Candidate, reason: str, target: str) -> 
     logger.error("%s: quarantined: %s", display(candidate.name), trouble.reason)
     books.error(f"{display(candidate.name)}: quarantined: {trouble.reason}")
     books.counts.quarantined += 1
+    books.set_aside[candidate.name] += 1
     books.roll.drop(candidate)
     books.moved_on()
 
 
-def move_away(root: bytes, name: bytes, quarantine_dir: Path, reason: str, now: float) -> bytes:
-    """Given a unit and why it cannot be delivered, move it below the quarantine directory; return its new path.
+def move_away(root: bytes, name: bytes, quarantine_dir: Path, reason: str, now: float, *, retry: str = "") -> bytes:
+    """Given a unit, why it cannot be delivered, and the command that has it tried again, move it below the quarantine
+    directory; return its new path.
 
     Its relative name is kept; a number is added where that name is taken.  A file `NAME.reason` beside it says
     what happened.  Raise OSError when it cannot be moved; it is then where it was.
@@ -70,7 +75,7 @@ def move_away(root: bytes, name: bytes, quarantine_dir: Path, reason: str, now: 
     when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
     text = (
         f"name:   {display(name)}\nfrom:   {display(root + b'/' + name)}\nwhen:   {when}\nreason: {reason}\n"
-        f"\nTo have it tried again, move it back to where it came from.\n"
+        f"\nTo have it tried again: {retry or 'move it back to where it came from'}\n"
     )
     note = Path(os.fsdecode(note_name(destination)))
     write_whole(note, text.encode("utf-8", "backslashreplace"))
@@ -91,6 +96,37 @@ def note_name(destination: bytes) -> bytes:
     return above + b"/" + last + SUFFIX
 
 
+def take_note_away(path: bytes, quarantine_dir: Path) -> None:
+    """Given where a unit lay and the quarantine directory, remove its note, and directories that are empty now."""
+    top = os.fsencode(quarantine_dir)
+    if not path.startswith(top + b"/"):
+        return
+    with contextlib.suppress(OSError):
+        os.unlink(note_name(path))
+    above = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        while above != top:
+            os.rmdir(above)
+            above = os.path.dirname(above)
+
+
+def found_again(books: Books, trouble: Trouble) -> bytes | None:
+    """Given a unit that was about to be moved to quarantine when a process died, return its path there, if it is."""
+    if trouble.identity is None or os.path.lexists(books.root + b"/" + trouble.name):
+        return None
+    wanted = os.fsencode(books.settings.quarantine_dir) + b"/" + trouble.name
+    above, _, last = wanted.rpartition(b"/")
+    try:
+        names = [name for name in os.listdir(above) if name == last or name.startswith(last[:245] + b".")]
+        for name in names:
+            status = os.lstat(above + b"/" + name)
+            if (status.st_dev, status.st_ino) == trouble.identity[:2]:
+                return above + b"/" + name
+    except OSError:
+        return None
+    return None
+
+
 def _free_name(wanted: bytes) -> bytes:
     if _is_free(wanted):
         return wanted
@@ -109,7 +145,7 @@ def _is_free(path: bytes) -> bool:
 
 def _move(source: bytes, destination: bytes) -> None:
     try:
-        os.rename(source, destination)
+        rename_exclusively(source, destination)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -118,15 +154,10 @@ def _move(source: bytes, destination: bytes) -> None:
 
 
 def _move_across(source: bytes, destination: bytes) -> None:
-    """Copy to another filesystem under a temporary name, make it durable, rename it, and only then remove."""
+    """Copy to another filesystem under a temporary name, durably, rename it, and only then remove."""
     temporary = os.path.dirname(destination) + b"/.mistamover-%d" % os.getpid()
-    if os.path.isdir(source) and not os.path.islink(source):
-        shutil.copytree(os.fsdecode(source), os.fsdecode(temporary), symlinks=True)
-    else:
-        shutil.copy2(source, temporary, follow_symlinks=False)
-    os.sync()
-    os.rename(temporary, destination)
-    if os.path.isdir(source) and not os.path.islink(source):
-        shutil.rmtree(source)
-    else:
-        os.unlink(source)
+    remove_whole(temporary)
+    copy_whole(source, temporary)
+    rename_exclusively(temporary, destination)
+    sync_directory(os.path.dirname(destination))
+    remove_whole(source)

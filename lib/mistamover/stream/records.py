@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mistamover.model import Confirmed, FaultClass, Identity, Kind, TreeEntry, Unit
 
-VERSION = 1
-
-SCHEMA = """
+_FIRST = """
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY,
     target TEXT NOT NULL,
@@ -66,6 +65,51 @@ CREATE TABLE mirrored (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
+_RELEASES = """
+CREATE TABLE trouble_by_place (
+    name BLOB NOT NULL,
+    target TEXT NOT NULL,
+    quarantined INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    fault TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since REAL NOT NULL,
+    retry_at REAL NOT NULL,
+    dev INTEGER, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+    moved_to BLOB NOT NULL,
+    PRIMARY KEY (name, target, moved_to)
+) WITHOUT ROWID;
+INSERT INTO trouble_by_place
+    SELECT name, target, quarantined, attempts, fault, reason, since, retry_at, dev, ino, size, mtime_ns, ctime_ns,
+        coalesce(moved_to, x'') FROM trouble;
+DROP TABLE trouble;
+ALTER TABLE trouble_by_place RENAME TO trouble;
+CREATE TABLE relocation (
+    source BLOB PRIMARY KEY,
+    name BLOB NOT NULL,
+    verb TEXT NOT NULL,
+    who TEXT NOT NULL,
+    destination BLOB NOT NULL,
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL,
+    copy_dev INTEGER, copy_ino INTEGER,
+    placed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE released (
+    id INTEGER PRIMARY KEY,
+    name BLOB NOT NULL,
+    target TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    who TEXT NOT NULL,
+    released REAL NOT NULL,
+    place BLOB NOT NULL,
+    dev INTEGER, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER
+);
+CREATE INDEX released_name ON released (name);
+"""
+
+#: What each version of the file added to the one before.
+STEPS = {1: _FIRST, 2: _RELEASES}
+
 HISTORY = (
     "SELECT d.id, d.name, d.kind, d.dev, d.ino, d.size, d.mtime_ns, d.ctime_ns, b.target, b.lane, b.algorithm,"
     " d.digest, d.attempts, d.first_seen, b.started, b.confirmed, b.handed_over, d.kept"
@@ -119,8 +163,50 @@ class Totals:
     files: int
     size: int
     quarantined: int
+    released: int
     last: float | None
     """When the last delivery was confirmed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """A unit that is moved out of quarantine: noted before it is, so that whoever comes after a crash can finish."""
+
+    name: bytes
+    verb: str
+    """Why it is moved; see `requests.Verb`."""
+    who: str
+    source: bytes
+    """Absolute path where it lies."""
+    destination: bytes
+    """Absolute path where it is to lie."""
+    found: tuple[int, int]
+    """Device and inode of what lies at `source`."""
+    copy: tuple[int, int] | None = None
+    """Device and inode of its complete copy, where it cannot be renamed."""
+    placed: bool = False
+    """The copy is at `destination`, durably: what is left at `source` is to go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A unit that somebody has taken out of the stream for good."""
+
+    name: bytes
+    target: str
+    reason: str
+    """Why it had been quarantined."""
+    who: str
+    when: float
+    place: bytes
+    """Absolute path where it was left."""
+    identity: Identity | None = None
+    """What it was, if it lies in the stream's directory: as such it is not sent."""
+
+    @property
+    def words(self) -> str:
+        """Who released it and when, for people."""
+        return f"released by {self.who} at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.when))}"
 
 
 def still_there(trouble: Trouble, root: bytes | None) -> bool:
@@ -198,3 +284,25 @@ def delivery_of(row: tuple[Any, ...]) -> Delivery:
         handed_over=handed_over,
         kept=kept,
     )
+
+
+def relocation_of(row: tuple[Any, ...]) -> Relocation:
+    """Given a whole row of the table, return it as a value."""
+    source, name, verb, who, destination, dev, ino, copy_dev, copy_ino, placed = row
+    return Relocation(
+        name=name,
+        verb=verb,
+        who=who,
+        source=source,
+        destination=destination,
+        found=(dev, ino),
+        copy=(copy_dev, copy_ino) if copy_dev is not None else None,
+        placed=bool(placed),
+    )
+
+
+def release_of(row: tuple[Any, ...]) -> Release:
+    """Given a whole row of the table, return it as a value."""
+    _, name, target, reason, who, when, place, *numbers = row
+    identity = Identity(*numbers) if numbers[0] is not None else None
+    return Release(name=name, target=target, reason=reason, who=who, when=when, place=place, identity=identity)

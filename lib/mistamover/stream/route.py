@@ -73,10 +73,13 @@ class Route:
         self._pace = Pace()
         self.circuit = Circuit()
 
-    def start(self) -> None:
-        """Start the lanes, and connect: what is decided meanwhile leaves in one batch."""
+    def start(self, *, connect: bool) -> None:
+        """Start the lanes, and, unless nothing is to be sent for now, connect: what is decided meanwhile leaves in one
+        batch.
+        """
         self._lanes = [Lane(name, self._transport, self._arrive, self._turn) for name in (_BULK, _SECOND, _HUGE)]
-        self._lanes[0].give(Errand(connect=True))
+        if connect:
+            self._lanes[0].give(Errand(connect=True))
 
     # -- what can be asked --------------------------------------------------------------------
 

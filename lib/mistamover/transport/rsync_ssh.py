@@ -15,16 +15,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mistamover.config.settings import TargetSettings
+from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import MARK, display
 from mistamover.links.link import OwnLink
 from mistamover.links.login import Login
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, Zip
-from mistamover.transport.desk import Desk
 from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
+from mistamover.transport.messenger import ExpressMessenger
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
 from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
@@ -95,7 +95,7 @@ class RsyncSsh:
         self._express = Express(source=source, target=target, ssh=self._ssh)
         self._large_under_way = False
         self._rsyncs = Rsyncs(source=source, target=target, ssh=self._ssh, apart=self._apart, run_dir=state_dir)
-        self._desk = Desk(self._express, SmallFiles(self._rsyncs, state_dir))
+        self._messenger = ExpressMessenger(self._express, SmallFiles(self._rsyncs, state_dir))
         self._zips = ZipDelivery(ssh=self._ssh, sftp=self._sftp, rsyncs=self._rsyncs)
         self._leftovers = Leftovers(state_dir)
         self._cleaning = threading.Lock()
@@ -340,12 +340,12 @@ class RsyncSsh:
     def put(self, files: Mapping[bytes, bytes]) -> None:
         """See `Messenger.put`."""
         self._ssh.open()
-        self._desk.put(files)
+        self._messenger.put(files)
 
     def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """See `Messenger.fetch`."""
         self._ssh.open()
-        return self._desk.fetch(names, longest, patience)
+        return self._messenger.fetch(names, longest, patience)
 
     def probe(self) -> None:
         """See `Transport.probe`."""
@@ -377,3 +377,15 @@ def _unproven(verdicts: list[Verdict], fault: FaultClass, reason: str) -> list[V
         Failed(unit=verdict.unit, fault=fault, reason=reason) if isinstance(verdict, Confirmed) else verdict
         for verdict in verdicts
     ]
+
+
+def make(stream: StreamSettings, target: TargetSettings, owner: str) -> RsyncSsh:
+    """See `registry.Maker`."""
+    return RsyncSsh(
+        source=os.fsencode(stream.directory),
+        target=target,
+        state_dir=stream.state_dir / "run",
+        links_dir=stream.links_dir,
+        owner=owner,
+        keep_extra=stream.mode is TransferMode.MOVE or not stream.mirror_delete,
+    )

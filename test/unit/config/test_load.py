@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mistamover.config.load import load
 from mistamover.config.settings import DotFiles, LinkPolicy, StreamStatus, TransferMode, TransferUnit, WatchMode
+from mistamover.errors import ConfigError
 from unit.config.sites import STREAM, Site
 
 
@@ -292,3 +293,16 @@ def test_zips_are_made_of_directory_units_only(site: Site) -> None:
     [warning] = site.load().warnings
     assert "always_zip" in warning
     assert "transfer_unit is file" in warning
+
+
+def test_drafts_are_judged_as_if_they_were_there(site: Site) -> None:
+    two = site.conf / "ds_two.ini"
+    longer = site.global_file.read_bytes().replace(b"data_stream_list = one", b"data_stream_list = one two")
+    settings = load(site.global_file, {}, drafts={site.global_file: longer, two: STREAM.encode()})
+    assert [stream.name for stream in settings.streams] == ["one", "two"] and not two.exists()
+    clash = f"{STREAM}\n[data_stream]\ndirectory = {site.top}/data/one\n".encode()
+    with pytest.raises(ConfigError, match=r"ds_two.ini:7: .* also the directory of the stream"):
+        load(site.global_file, {}, drafts={site.global_file: longer, two: clash})
+    elsewhere = site.top / "new/conf/global.ini"
+    drafts = {elsewhere: longer, **{elsewhere.with_name(f"ds_{name}.ini"): STREAM.encode() for name in ("one", "two")}}
+    assert len(load(elsewhere, {}, drafts=drafts).streams) == 2 and not elsewhere.parent.exists()

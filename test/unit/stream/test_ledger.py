@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from mistamover.errors import LedgerError
 from mistamover.model import Confirmed, FaultClass, Identity, Kind, TreeEntry, Unit
-from mistamover.stream.ledger import Ledger, Trouble
+from mistamover.stream.ledger import Ledger, Release, Relocation, Trouble
 from support import TOP
 
 
@@ -121,8 +122,19 @@ def test_troubles_are_replaced_and_forgotten(ledger: Ledger) -> None:
         b"b": (1, False, Identity(1, 2, 3, 4, 5)),
     }
     assert ledger.totals().quarantined == 1
-    ledger.forget_troubles([b"a", b"not there"])
-    assert [t.name for t in ledger.troubles()] == [b"b"]
+    ledger.forget_troubles([b"a", b"b", b"not there"])
+    assert [t.name for t in ledger.troubles()] == [b"a"], "what was moved is in quarantine still"
+    ledger.end_quarantines(ledger.troubles())
+    assert ledger.troubles() == []
+
+
+def test_several_of_one_name_can_lie_in_quarantine(ledger: Ledger) -> None:
+    for place in (b"/q/a", b"/q/a.1"):
+        ledger.note_troubles([trouble(b"a", quarantined=True)])
+        ledger.note_troubles([trouble(b"a", quarantined=True, moved_to=place, identity=None)])
+    ledger.note_troubles([trouble(b"a")])
+    assert [t.moved_to for t in ledger.troubles()] == [None, b"/q/a", b"/q/a.1"]
+    assert ledger.totals().quarantined == 2
 
 
 def test_history_filters(ledger: Ledger) -> None:
@@ -217,3 +229,71 @@ def test_any_name_comes_back(ledger: Ledger, names: list[bytes]) -> None:
     assert [i.unit.name for number, _, items in ledger.open_batches() if number == batch for i in items] == names
     assert all(ledger.deliveries_of(name) for name in names)
     ledger.handed_over(batch, 1.0, {})
+
+
+# -- an older file, and the end of a quarantine --------------------------------------------------
+
+
+@pytest.fixture
+def old(scratch: Path) -> Path:
+    """A ledger that was written before releases were recorded."""
+    path = scratch / "old.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript((TOP / "test" / "data" / "ledger_1.sql").read_text())
+    return path
+
+
+def test_an_older_ledger_can_be_read_as_it_is(old: Path) -> None:
+    before = old.read_bytes()
+    with Ledger(old, read_only=True) as ledger:
+        assert [t.moved_to for t in ledger.troubles()] == [b"/q/bad"]
+        assert ledger.releases(name=b"bad") == []
+        assert ledger.totals().released == 0
+    assert old.read_bytes() == before
+
+
+def test_an_older_ledger_is_brought_up_to_date_in_place(old: Path) -> None:
+    for _ in range(2):
+        with Ledger(old) as ledger:
+            assert ledger.owner == "0badcafe"
+            assert [(d.name, d.digest) for d in ledger.history()] == [(b"a\xff", "ab")]
+            assert ledger.relocations() == []
+            assert ledger.totals().quarantined == 1
+    with Ledger(old) as ledger:
+        ledger.end_quarantines(ledger.troubles(), [release(b"bad")])
+    with Ledger(old, read_only=True) as ledger:
+        assert (ledger.troubles(), ledger.releases(name=b"bad")) == ([], [release(b"bad")])
+        assert (ledger.totals().quarantined, ledger.totals().released) == (0, 1)
+
+
+def release(name: bytes, **more: object) -> Release:
+    values: dict[str, object] = {"target": "t", "reason": "no", "who": "me", "when": 30.0, "place": b"/q/bad", **more}
+    return Release(name=name, **values)  # type: ignore[arg-type]
+
+
+def test_a_plan_is_kept_until_the_quarantine_has_ended_or_the_move_was_given_up(ledger: Ledger) -> None:
+    plans = [
+        Relocation(name=name, verb="retry", who="me", source=b"/q/" + name, destination=b"/d/" + name, found=(1, 2))
+        for name in (b"a", b"b\n\xff")
+    ]
+    noted = [trouble(plan.name, quarantined=True, moved_to=plan.source) for plan in plans]
+    ledger.note_troubles(noted)
+    ledger.note_relocations(plans)
+    assert ledger.relocations() == plans
+    further = replace(plans[0], copy=(3, 4), placed=True)
+    ledger.note_relocations([further])
+    assert ledger.relocations() == [further, plans[1]]
+    ledger.end_quarantines(noted[:1], sources=[plan.source for plan in plans])
+    assert ledger.relocations() == []
+    assert [t.name for t in ledger.troubles()] == [b"b\n\xff"]
+
+
+def test_what_lies_in_the_directory_of_the_stream_is_not_forgotten_with_the_history(ledger: Ledger) -> None:
+    identity = Identity(1, 2, 3, 4, 5)
+    ledger.end_quarantines([], [release(b"here", identity=identity), release(b"away")])
+    ledger.prune(1000.0)
+    assert ledger.standing_releases() == {b"here": identity}
+    assert [len(ledger.releases(name=name)) for name in (b"here", b"away")] == [1, 0]
+    ledger.end_release(b"here")
+    assert ledger.standing_releases() == {}
+    assert len(ledger.releases(name=b"here")) == 1

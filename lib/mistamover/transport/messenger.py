@@ -18,7 +18,7 @@ from mistamover.transport.small_files import SmallFiles
 _STALLED = 60.0
 
 
-class Desk:
+class ExpressMessenger:
     """See `transport.base.Messenger`."""
 
     def __init__(self, express: Express, small_files: SmallFiles) -> None:

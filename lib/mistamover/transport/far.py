@@ -1,0 +1,114 @@
+"""The contract of a far end that is a place for files and nothing more: no rsync, no shell of ours.
+
+`by_file` makes a whole transport out of it: temporary names, proof, flush, renaming, directory units, removal, the
+stop file.  So a new protocol is these few calls and nothing else.  Paths are bytes relative to the target directory,
+with `/` between their parts, never with a leading one.  One object is used by one thread at a time; as many are made as
+lanes are busy.  Every call is bounded in time, and raises only `LinkError` (not reachable any more: the object is not
+used again), `TargetError` (the whole target refuses: full, no permission anywhere, the directory is gone) or
+`FarRefusal` (this one name is refused, or is not what it should be).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mistamover.errors import TargetError
+from mistamover.model import Kind
+
+
+class FarRefusal(TargetError):
+    """One name is refused by a target that may be well otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a far end can do, as found out when it was connected; `check` shows it."""
+
+    description: str
+    """One line: what is at the other end, and the ways in use."""
+    rename: bool
+    """Files can be renamed over existing ones in one step; where not, `whole` must be true."""
+    whole: bool
+    """What is written under a name appears there only when it is complete."""
+    directories: bool
+    """There are directories, empty ones as well, and a whole one can be renamed."""
+    links: bool
+    """Symbolic links can be made."""
+    attributes: bool
+    """Times of modification and modes can be set."""
+    flush: bool
+    """What was written can be had on disk, by `flush`; where not, the server is trusted with that, and this is said."""
+    hashes: Sequence[str]
+    """Algorithms by which the far end itself can hash a file, named as by hashlib (or xxh128)."""
+    resume: bool
+    """Writing can go on where it broke off (`write` with an offset)."""
+    removal: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """What a name at the far end belongs to."""
+
+    kind: Kind
+    size: int
+    mtime: float
+    """In seconds; 0.0 where the far end does not know."""
+
+
+class FarFiles(Protocol):
+    """One connection to the target directory."""
+
+    def connect(self) -> Means:
+        """Connect, make sure that the target directory is there, and return what can be done."""
+
+    def look(self, path: bytes) -> There | None:
+        """Return what has a name, a link to nothing included, links not followed; None if nothing has."""
+
+    def names(self, path: bytes) -> list[bytes]:
+        """Return the names in a directory (empty: the target directory), without their paths, in any order."""
+
+    def make_directory(self, path: bytes) -> None:
+        """Make a directory whose parent is there; content if it is there already."""
+
+    def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
+        """Write bytes `offset` to `size` of an open file here to a name, from that position on; replace what is there
+        when the offset is 0.
+
+        Call `told` now and then with how many bytes are written in all; what it raises ends the writing, with what is
+        there left as it is, and must come out unchanged.  The descriptor is read by position and not closed.
+        """
+
+    def read(self, path: bytes) -> Iterator[bytes]:
+        """Yield the content of a file, in pieces of at most a MiB."""
+
+    def digest(self, path: bytes, algorithm: str) -> str:
+        """Return the hash of a file, in hexadecimal, as the far end computes it (of `Means.hashes` only)."""
+
+    def set_attributes(self, path: bytes, mode: int, mtime_ns: int) -> None:
+        """Give a file or directory its mode (permission bits) and time of modification."""
+
+    def flush(self, paths: Sequence[bytes]) -> None:
+        """Have files and directories on disk (only with `Means.flush`)."""
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Give a file or directory another name; a file replaces a file, in one step."""
+
+    def symlink(self, text: bytes, path: bytes) -> None:
+        """Make a symbolic link that says `text` (only with `Means.links`)."""
+
+    def remove(self, path: bytes) -> None:
+        """Remove a file or link; content if nothing is there."""
+
+    def remove_directory(self, path: bytes) -> None:
+        """Remove an empty directory; content if nothing is there. FarRefusal if it is not empty."""
+
+    def free(self) -> int | None:
+        """Return how many bytes are free at the target; None where nobody can tell."""
+
+    def abort(self) -> None:
+        """Cut the connection at once, from any thread: calls under way fail with LinkError."""
+
+    def close(self) -> None:
+        """End the connection; never raises."""
