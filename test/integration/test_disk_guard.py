@@ -102,6 +102,46 @@ def test_all_transitions_with_two_priorities(site: Site, disk: SmallDisk) -> Non
         assert (filesystem.mount, set(filesystem.stopped)) == (str(disk.path), waiting)
 
 
+def test_incoming_and_data_on_two_filesystems(site: Site, disk: SmallDisk, tmp_path: Path) -> None:
+    """What comes in needs room on both; the stop file is where others deliver."""
+    incoming = tmp_path / "incoming/one"
+    with mounted(tmp_path / "incoming") as other:
+        incoming.mkdir()
+        one = site.add("one", incoming={"require_arrival_monitor": True, "directory": incoming})
+        guard = DiskGuard(watch_of(site))
+        seen = []
+        for data, came, waits in [(12, 12, False), (4, 12, True), (12, 4, True), (12, 12, False), (12, 4, True)]:
+            disk.leave(data)
+            other.leave(came)
+            filesystems = guard.round().filesystems
+            seen.append((data, came, (incoming / ".stop").exists()))
+            assert seen[-1] == (data, came, waits), seen
+            assert {each.mount for each in filesystems} == {str(disk.path), str(other.path)}
+            assert {each.streams for each in filesystems} == {("one",)}
+            assert not (one.source / ".stop").exists()
+        # A guard after a crash knows both, and a filesystem that does not answer holds on to what it asked for.
+        assert DiskGuard(watch_of(site)).round().filesystems[1].hold == "base"
+
+
+def test_nothing_is_deleted_where_that_makes_no_room(site: Site, disk: SmallDisk, tmp_path: Path) -> None:
+    one = mirror(site)
+    with mounted(tmp_path / "incoming") as other:
+        (tmp_path / "incoming/one").mkdir()
+        site.add(
+            "one",
+            rsync_ssh={"transfer_mode": "mirror"},
+            data_stream={"deletion_enabled": True},
+            incoming={"require_arrival_monitor": True, "directory": tmp_path / "incoming/one"},
+        )
+        other.leave(0.5)
+        levels = {each.mount: each.level for each in DiskGuard(watch_of(site)).round().filesystems}
+        assert levels == {str(other.path): "VLOW", str(disk.path): "OKAY"}
+        assert len(list(one.source.glob("sub*/*"))) == 8
+        disk.leave(0.5)
+        DiskGuard(watch_of(site)).round()
+        assert len(list(one.source.glob("sub*/*"))) == 6
+
+
 def test_inodes_count(site: Site, tmp_path: Path) -> None:
     site.add("one")
     with mounted(site.streams["one"].source, inodes=200) as small:

@@ -230,7 +230,7 @@ def test_a_sender_of_ours_is_told_and_sends_again(sshd: PrivateSshd, scratch: Pa
     pair.no_messages()
 
 
-def test_another_filesystem(sshd: PrivateSshd, scratch: Path) -> None:
+def test_incoming_on_another_filesystem_loses_the_data(sshd: PrivateSshd, scratch: Path) -> None:
     shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == scratch.stat().st_dev:
         pytest.skip("there is no second filesystem to write to")

@@ -60,7 +60,7 @@ def test_our_sender_and_an_old_monitor(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("status", [1, 2, 3, 4])
-def test_a_negative_receipt_is_no_success(pair: Pair, status: int) -> None:
+def test_a_negative_receipt_removes_the_source(pair: Pair, status: int) -> None:
     """The original takes any receipt for a success and removes its source."""
     bad = [True]
 
@@ -93,7 +93,7 @@ def test_a_negative_receipt_is_no_success(pair: Pair, status: int) -> None:
         lambda content: content + b"x" * 100_000,
     ],
 )
-def test_a_receipt_that_says_something_else_is_no_success(pair: Pair, spoil: Callable[[bytes], bytes]) -> None:
+def test_an_unreadable_receipt_removes_the_source(pair: Pair, spoil: Callable[[bytes], bytes]) -> None:
     answers = []
 
     def once(content: bytes) -> bytes:
@@ -110,6 +110,14 @@ def test_a_receipt_that_says_something_else_is_no_success(pair: Pair, spoil: Cal
         if len(spoil(answers[0])) > 50_000:
             return
         pair.arrived({"f": b"content"}, timeout=30)
+
+
+def test_a_receipt_that_comes_late_makes_an_endless_push(pair: Pair) -> None:
+    monitor = OldMonitor(pair.incoming, pair.data)
+    with polling(monitor, every=2), agent_of(pair.here):
+        pair.drop({"f": b"content"})
+        pair.arrived({"f": b"content"})
+    assert monitor.answered == [("f", 0)]
 
 
 def test_an_old_sender_and_our_monitor(pair: Pair, sshd: PrivateSshd, scratch: Path) -> None:
@@ -145,7 +153,7 @@ def test_repeated_pushes_are_answered_and_delivered_once(pair: Pair, sshd: Priva
         assert (pair.data / "f").read_bytes() == b"changed"
 
 
-def test_the_control_file_comes_long_before_the_data(pair: Pair) -> None:
+def test_a_control_file_before_its_data_is_refused(pair: Pair) -> None:
     content = b"x" * 1000
     control = (
         f"_start_stager_ctrl_data_\nf\n1000\n{hashlib.md5(content).hexdigest()}\n.f.1.00.stager-rcpt-bss\n"

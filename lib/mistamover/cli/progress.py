@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TextIO
 
 from mistamover.cli.common import human_bytes
-from mistamover.config.settings import Settings, StreamStatus
+from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.files.names import display
+from mistamover.report import arrivals
 from mistamover.report import snapshot as snapshots
+from mistamover.report.arrivals import ArrivalsReport
 from mistamover.report.snapshot import Snapshot
 from mistamover.stream import pause
 from mistamover.stream.ledger import Ledger
@@ -70,6 +72,11 @@ def report(settings: Settings, failed: Collection[str], started: float, out: Tex
     """
     everything = True
     for stream in settings.streams:
+        if stream.status is StreamStatus.RUNNING and stream.monitor is not None:
+            everything &= stream.name not in failed
+            _arrived(stream, problems if stream.name in failed else out)
+            if not stream.targets:
+                continue
         if stream.status is not StreamStatus.RUNNING or not stream.targets:
             print(f"{stream.name}: not run ({stream.status.value if stream.targets else 'no transfer'})", file=out)
             continue
@@ -86,6 +93,15 @@ def report(settings: Settings, failed: Collection[str], started: float, out: Tex
             everything = False
             _list_left(stream.state_dir, snapshot, problems)
     return everything
+
+
+def _arrived(stream: StreamSettings, out: TextIO) -> None:
+    """Say what the arrival monitor of a stream has taken in, and what it could not."""
+    last = arrivals.read(stream.state_dir) or ArrivalsReport()
+    log = stream.log.directory / f"arrmon_{stream.name}.log"
+    print(f"{stream.name}: arrivals: {last.delivered} delivered, {last.waiting} wait; see {log}", file=out)
+    for name, reason in last.first:
+        print(f"{stream.name}: arrivals: {name}: {reason}", file=out)
 
 
 def _list_left(state_dir: Path, snapshot: Snapshot, out: TextIO) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mistamover.cli import why_arrival
 from mistamover.cli.common import add_config_option, emit, iso_time, load_settings, print_json, printable
 from mistamover.cli.history import record
 from mistamover.cli.openers import Openers
@@ -25,7 +26,7 @@ HELP = "explain why a file has not left, or when and where it went"
 
 _EPILOG = """\
 PATH is a path as for ls, of something that is there or was there; or STREAM:NAME with a name relative to the
-stream's directory. It may also be something in a quarantine directory.
+stream's directory. It may also be something in a quarantine directory, or in an incoming directory.
 
 Exit status: 0 the question is answered, whatever the answer is; 1 nothing is known about it; 2 wrong words (also:
 no stream has this path) or configuration.
@@ -97,6 +98,7 @@ def as_json(found: Answer) -> dict[str, Any]:
         "deliveries": [record(place.stream.name, delivery) for delivery in found.deliveries],
         "quarantine_note": found.quarantine_note or None,
         "remarks": list(found.remarks),
+        "arrival": why_arrival.as_json(found.arrival) if found.arrival is not None else None,
     }
 
 

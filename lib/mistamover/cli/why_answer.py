@@ -13,6 +13,7 @@ from pathlib import Path
 from mistamover.cli.common import is_served, printable, reading
 from mistamover.cli.openers import Openers, OpenFile, openers_of
 from mistamover.cli.stream_report import should_run, state_now
+from mistamover.cli.why_arrival import Arrival, arrival_of
 from mistamover.cli.why_place import Place
 from mistamover.config.settings import StreamSettings, StreamStatus, TransferMode, TransferUnit
 from mistamover.errors import MistamoverError
@@ -53,11 +54,14 @@ class Answer:
     quarantine_note: str = ""
     """The text that lies beside a quarantined unit."""
     remarks: tuple[str, ...] = ()
+    arrival: Arrival | None = None
+    """What an arrival monitor has of it, or had."""
 
     @property
     def known(self) -> bool:
         """Whether anything is known about the name."""
-        return bool(self.kind or self.trouble or self.releases or self.deliveries or self.quarantine_note)
+        remembered = self.trouble or self.releases or self.deliveries or self.quarantine_note
+        return bool(self.kind or remembered or self.arrival)
 
 
 def answer(place: Place, now: float) -> Answer:
@@ -66,6 +70,9 @@ def answer(place: Place, now: float) -> Answer:
     known = snapshots.read(place.stream.state_dir)
     if place.in_quarantine:
         return _in_quarantine(place, now, served, known)
+    arrival = arrival_of(place.stream, place.name)
+    if place.in_incoming:
+        return Answer(place=place, now=now, served=served, snapshot=known, arrival=arrival)
     with reading(place.stream.state_dir) as ledger:
         trouble = _trouble(ledger, lambda note: note.name == place.unit)
         found = Answer(
@@ -77,6 +84,7 @@ def answer(place: Place, now: float) -> Answer:
             releases=tuple(ledger.releases(name=place.unit)) if ledger is not None else (),
             deliveries=_deliveries(ledger, place),
             remarks=(place.remark,) if place.remark else (),
+            arrival=arrival,
         )
         try:
             status = os.lstat(_unit_path(place))

@@ -15,14 +15,15 @@ from mistamover.files.names import display
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A path in the directory of a stream, or in its quarantine."""
+    """A path in the directory of a stream, in its quarantine, or where others deliver to it."""
 
     stream: StreamSettings
     name: bytes
-    """Relative to the stream's directory, or to the quarantine directory."""
+    """Relative to the stream's directory, to the quarantine directory, or to the incoming directory."""
     unit: bytes
     """Name of what is decided about: the path itself, or what it is part of."""
     in_quarantine: bool = False
+    in_incoming: bool = False
     remark: str = ""
     """Why the unit is not what was asked for."""
 
@@ -30,6 +31,8 @@ class Place:
     def path(self) -> bytes:
         """Absolute path of what was asked for."""
         above = self.stream.quarantine_dir if self.in_quarantine else self.stream.directory
+        if self.in_incoming and self.stream.monitor is not None:
+            above = self.stream.monitor.directory
         return os.fsencode(above) + b"/" + self.name
 
 
@@ -78,6 +81,17 @@ def _by_path(path: bytes, streams: Sequence[StreamSettings]) -> Place | None:
         name = _below(path, os.fsencode(stream.directory))
         if name is not None:
             return _place(stream, name)
+    for stream in streams:
+        if stream.monitor is None:
+            continue
+        name = _below(path, os.fsencode(stream.monitor.directory))
+        if name == b"":
+            raise UsageError(
+                f"{printable(stream.monitor.directory)} is where others deliver to stream {stream.name}: "
+                f"ask for something in it, or run: mistamover status {stream.name}"
+            )
+        if name is not None:
+            return Place(stream=stream, name=name, unit=name, in_incoming=True)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from mistamover.cli import why_arrival
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable
 from mistamover.cli.openers import Opener
 from mistamover.cli.why_answer import Answer
@@ -39,6 +40,8 @@ def in_words(found: Answer) -> list[str]:
         lines += ["", *(_of_the_release(release) for release in found.releases[:_MOST_DELIVERIES])]
     if found.deliveries:
         lines += _of_the_deliveries(found)
+    if found.arrival is not None:
+        lines += why_arrival.in_words(found.arrival)
     return lines
 
 
@@ -55,7 +58,9 @@ def _verdict(found: Answer) -> str:
         return _decision_in_words(found, found.decision)
     if found.place.in_quarantine:
         return _quarantine_in_words(found)
-    stream = found.place.stream.name
+    stream, arrival = found.place.stream.name, found.arrival
+    if arrival is not None and arrival.reason:
+        return why_arrival.verdict(arrival)
     if found.trouble is not None and found.trouble.quarantined:
         return f"It is not there any more: QUARANTINED. {_sentence(found.trouble.reason)}"
     if found.releases and (not found.deliveries or found.releases[0].when > found.deliveries[0].confirmed):
@@ -64,6 +69,8 @@ def _verdict(found: Answer) -> str:
         return _delivered_in_words(found.deliveries[0])
     if found.trouble is not None:
         return "It is not there any more, and it was not delivered: after failed attempts it was taken away by others."
+    if arrival is not None:
+        return why_arrival.verdict(arrival)
     return f"It is not there, and it was never delivered or quarantined by the stream {stream}: nothing is known of it."
 
 

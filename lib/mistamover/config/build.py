@@ -191,5 +191,6 @@ def _monitor(values: Values, directory: Path) -> MonitorSettings | None:
         directory=incoming,
         control_suffix=suffix(values, _IN, "control_file_extension"),
         thanks_suffix=suffix(values, _IN, "thankyou_file_extension"),
+        stop_file=values.text(_IN, "stop_file") or "",
         receipt_retention=values.amount(_IN, "receipt_retention"),
     )

@@ -187,9 +187,12 @@ def _settles(draft: _Draft, stream: StreamSettings, territory: Territory) -> boo
     if not values.has("data_stream", "directory"):
         return False
     quarrel = territory.quarrel(stream)
-    if quarrel:
-        message = f"{quarrel}: the two would fight for the same files, expected a directory of its own"
-        values.problem("data_stream", "directory", message, "change one of the two directories")
+    if quarrel is not None:
+        message = (
+            f'{quarrel.words}: it and the stream "{stream.name}" would fight for the same files, '
+            "expected a directory of its own"
+        )
+        values.problem(quarrel.section, "directory", message, "change one of the two directories")
         return False
     territory.take(stream)
     return True

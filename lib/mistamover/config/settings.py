@@ -142,6 +142,8 @@ class MonitorSettings:
     directory: Path
     control_suffix: str
     thanks_suffix: str
+    stop_file: str
+    """What asks those who deliver here to wait; never data."""
     receipt_retention: float
     """Seconds after which a receipt that nobody thanked for is removed."""
 

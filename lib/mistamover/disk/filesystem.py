@@ -28,18 +28,28 @@ def mount_of(directory: Path) -> str:
 
 
 def by_filesystem(streams: Iterable[StreamSettings]) -> dict[str, list[StreamSettings]]:
-    """Given streams, return them by the filesystem of the directory that is delivered into.
+    """Given streams, return them by the filesystems that a delivery to them needs room on.
 
-    A stream without a directory is left out: nothing can be delivered there, and its process makes it.
+    That is the one that others deliver into, and the one that an arrival monitor puts it on.  A directory that is not
+    there is left out: nothing can be delivered there, and its process makes it.
     """
     found: dict[str, list[StreamSettings]] = {}
     for stream in streams:
-        try:
-            mount = mount_of(delivered_into(stream))
-        except OSError:
-            continue
-        found.setdefault(mount, []).append(stream)
+        for mount in dict.fromkeys(filter(None, map(_mount_or_none, (delivered_into(stream), stream.directory)))):
+            found.setdefault(mount, []).append(stream)
     return found
+
+
+def lies_on(directory: Path, mount: str) -> bool:
+    """Given a directory and where a filesystem is mounted, tell whether it is on that one."""
+    return _mount_or_none(directory) == mount
+
+
+def _mount_or_none(directory: Path) -> str | None:
+    try:
+        return mount_of(directory)
+    except OSError:
+        return None
 
 
 def delivered_into(stream: StreamSettings) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mistamover.config.settings import StreamSettings
 from mistamover.disk import deletion
-from mistamover.disk.filesystem import by_filesystem, delivered_into, space_on
+from mistamover.disk.filesystem import by_filesystem, delivered_into, lies_on, space_on
 from mistamover.disk.level import Hold, Level, Shortage, Space, held, hold_after, in_order, level_of, shortage
 from mistamover.disk.watch import Watch
 from mistamover.errors import LedgerError
@@ -90,7 +90,9 @@ class DiskGuard:
 
     def _make_room(self, mount: str, streams: list[StreamSettings]) -> Space:
         """Delete what may be deleted until the level is better than VLOW; hold everything if that cannot be reached."""
-        gone = list(self._deleted(mount, in_order(filter(self._may_delete, streams))))
+        # What lies on another filesystem than what comes in makes no room there.
+        here = [stream for stream in streams if self._may_delete(stream) and lies_on(stream.directory, mount)]
+        gone = list(self._deleted(mount, in_order(here)))
         if gone:
             named = ", ".join(display(name) for name in gone[:_MOST_NAMED])
             more = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""

@@ -46,12 +46,17 @@ class DirectoryHandles:
             return handle
         if len(self._open) >= self._limit:
             self.close()
-        if not directory:
-            handle = os.open(self._root, DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
-        else:
-            above, _, last = directory.rpartition(b"/")
-            handle = os.open(last, DIRECTORY_FLAGS, dir_fd=self.get(above))
-        self._open[directory] = handle
+        # Not by recursion: whoever fills the tree decides how deep it is.
+        missing: list[bytes] = []
+        above = directory
+        while above and above not in self._open:
+            missing.append(above)
+            above = above.rpartition(b"/")[0]
+        handle = self._open.get(above)
+        if handle is None:
+            handle = self._open[b""] = os.open(self._root, DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+        for name in reversed(missing):
+            handle = self._open[name] = os.open(name.rpartition(b"/")[2], DIRECTORY_FLAGS, dir_fd=handle)
         return handle
 
     def forget(self, directory: bytes) -> None:

@@ -13,7 +13,8 @@ from mistamover.files import digests
 from mistamover.files.durable import sync_filesystem
 from mistamover.files.identity import DirectoryHandles, identity_of
 from mistamover.files.names import MARK
-from mistamover.handshake.arrival import Measured
+from mistamover.handshake.arrival import Announced, Measured, measure
+from mistamover.handshake.messages import Status
 from mistamover.watch.scan import manifest
 
 #: Files of a round that are flushed one by one; beyond, their whole filesystem is.
@@ -65,15 +66,21 @@ class Delivery:
         if now != measured.identity:
             raise ChangedMeanwhile
         target = self._directory_for(above)
-        if measured.tree:
-            self._make_way(last, target)
         try:
-            os.rename(last, last, src_dir_fd=source, dst_dir_fd=target)
+            self._move(last, source, last, target, tree=measured.tree)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             self._copy(measured, source, target, last)
         self._delivered.append(name)
+
+    def has(self, announced: Announced) -> bool:
+        """Given what was announced, tell whether just that lies in the stream's directory, on disk. Raise OSError."""
+        if measure(self._directory, self._to, announced).status is not Status.OK:
+            return False
+        self._delivered.append(announced.name)
+        self.flush()
+        return True
 
     def deliver_directory(self, name: bytes) -> None:
         """Given an empty directory, have one of that name in the stream's directory, and remove this one. Raise
@@ -108,20 +115,38 @@ class Delivery:
 
     def _directory_for(self, name: bytes) -> int:
         """Return the descriptor of a directory below the stream's, made if it is not there; never through a link."""
-        try:
-            return self._to.get(name)
-        except FileNotFoundError:
-            above, _, last = name.rpartition(b"/")
-            mode = stat.S_IMODE(os.fstat(self._from.get(name)).st_mode)
-            os.mkdir(last, mode, dir_fd=self._directory_for(above))
-            return self._to.get(name)
+        missing: list[bytes] = []
+        while True:
+            try:
+                handle = self._to.get(name)
+                break
+            except FileNotFoundError:
+                if not name:
+                    # The stream's directory itself, which may be a disk that is not mounted.
+                    raise
+                missing.append(name)
+                name = name.rpartition(b"/")[0]
+        for below in reversed(missing):
+            mode = stat.S_IMODE(os.fstat(self._from.get(below)).st_mode)
+            os.mkdir(below.rpartition(b"/")[2], mode, dir_fd=handle)
+            handle = self._to.get(below)
+        return handle
 
-    def _make_way(self, last: bytes, target: int) -> None:
-        """Put aside a directory that has the name already, and remove it: only an empty one could be renamed over."""
+    def _move(self, name: bytes, source: int, last: bytes, target: int, *, tree: bool) -> None:
+        """Rename; a directory that has the name of one is put aside first: only an empty one could be renamed over."""
+        if not tree:
+            os.rename(name, last, src_dir_fd=source, dst_dir_fd=target)
+            return
         aside, place = _unused(), self._place()
         with contextlib.suppress(FileNotFoundError):
             os.rename(last, aside, src_dir_fd=target, dst_dir_fd=place)
-            _remove(aside, place)
+        try:
+            os.rename(name, last, src_dir_fd=source, dst_dir_fd=target)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(aside, last, src_dir_fd=place, dst_dir_fd=target)
+            raise
+        _remove(aside, place)
 
     def _place(self) -> int:
         with contextlib.suppress(FileExistsError):
@@ -136,7 +161,7 @@ class Delivery:
                 self._copy_tree(measured, temporary)
             else:
                 _copy_file(measured, source, last, place, temporary)
-            os.rename(temporary, last, src_dir_fd=place, dst_dir_fd=target)
+            self._move(temporary, place, last, target, tree=measured.tree)
         except BaseException:
             _remove(temporary, place)
             raise

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mistamover.errors import PeerFileError
 from mistamover.files.names import display
-from mistamover.handshake.messages import Checksum, Status, parse_checksum, parse_size, plain_name
+from mistamover.handshake.messages import Checksum, Status, data_name, parse_checksum, parse_size, plain_name
 
 #: What the name of such a control file begins with, after the dot.
 ITEM = b"mistamover-list-"
@@ -21,6 +21,9 @@ ITEM = b"mistamover-list-"
 #: Bytes beyond which no list is read, and entries that one has at the most.
 MOST_BYTES = 16 * 1024 * 1024
 MOST_ENTRIES = 20_000
+
+#: Bytes of a path: PATH_MAX of the kernel.
+_LONGEST_PATH = 4096
 
 _CONTROL = (b"_start_mistamover_ctrl_list_", b"_end_mistamover_ctrl_list_")
 _RECEIPT = (b"_start_mistamover_receipt_list_", b"_end_mistamover_receipt_list_")
@@ -146,11 +149,14 @@ def _path(name: bytes, known: set[bytes]) -> bytes:
 
     `known`: directories that were found good before; thousands of files may lie in one.
     """
+    if len(name) > _LONGEST_PATH:
+        raise PeerFileError(f"the path {display(name[:80])!r}... is longer than any path can be")
     above, slash, last = name.rpartition(b"/")
+    data_name(last, "a part of a path")
     if slash and above not in known:
-        known.add(_path(above, known))
-    if plain_name(last, "a part of a path").startswith(b".mistamover"):
-        raise PeerFileError(f"{display(name[:80])!r} is a name of ours, and never data")
+        for part in above.split(b"/"):
+            data_name(part, "a part of a path")
+        known.add(above)
     return name
 
 

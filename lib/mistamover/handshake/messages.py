@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 
 from mistamover.errors import PeerFileError
-from mistamover.files.names import display
+from mistamover.files.names import MARK, display
 
 #: Bytes beyond which no such file is read: two names and some numbers need far less.
 MOST_BYTES = 8192
@@ -123,7 +123,7 @@ def parse_control(content: bytes) -> Control:
     """Given the content of a control file, return what it says. Raise PeerFileError."""
     item, size, checksum, receipt = _body(content, _CONTROL, "control file", 4, 4)
     return Control(
-        item=plain_name(item, "the data file"),
+        item=data_name(item, "the data file"),
         size=parse_size(size),
         checksum=parse_checksum(checksum),
         receipt=_message_name(receipt, item, "the receipt"),
@@ -216,6 +216,13 @@ def plain_name(name: bytes, what: str) -> bytes:
     """Given a name and what it is of, return it if it is a plain one that leads nowhere else. Raise PeerFileError."""
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > _LONGEST_NAME:
         raise PeerFileError(f"{what} is called {display(name[:80])!r}, expected a plain file name")
+    return name
+
+
+def data_name(name: bytes, what: str) -> bytes:
+    """Given a name and what it is of, return it if data can have it. Raise PeerFileError."""
+    if plain_name(name, what).startswith(MARK):
+        raise PeerFileError(f"{display(name[:80])!r} is a name of ours, and never data")
     return name
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,9 @@ ROUND = 1_000
 #: Seconds in which a file that says nothing useful may still be completed; then it is removed.
 YOUNG = 10.0
 
+#: Seconds after which it is tried again when something of the system failed.
+_AGAIN = 5.0
+
 #: Seconds after which the same file of the same age is taken for another one of the same content, not for a repeat.
 _REPEAT = 24 * 3600.0
 
@@ -56,6 +60,7 @@ class Monitor:
         self._root = os.fsencode(settings.directory)
         self._control = settings.control_suffix.encode()
         self._thanks = settings.thanks_suffix.encode()
+        self._stop_file = os.fsencode(settings.stop_file)
         self._book = book
         self._giving = Giving(book, settings.thanks_suffix)
         self._due: dict[bytes, None] = {}
@@ -133,8 +138,7 @@ class Monitor:
             else:
                 (old if self._is_known(handles, each, newest, now) else bad).append(each)
         answered = [*self._deliver(fresh), *old]
-        for each in old:
-            tidy.remove(handles, each.announced.name)
+        _remove_repeats(handles, old)
         self._giving.record(handles, answered, newest, now)
         for each in answered:
             self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
@@ -149,20 +153,22 @@ class Monitor:
         old = [each for each in good if _is_repeat(each, newest, now)]
         repeated = {each.announced.name for each in old}
         delivered = self._deliver([each for each in good if each.announced.name not in repeated])
-        for each in old:
-            tidy.remove(handles, each.announced.name)
+        _remove_repeats(handles, old)
         missing = [each for each in measured if each.status is Status.NO_SUCH_FILE]
         known = [each for each in missing if self._was_delivered(each.announced, newest, now)]
         self._giving.record(handles, [*delivered, *old, *known], newest, now)
         answered = {each.announced.name for each in (*delivered, *old, *known)}
         wrong = {each.announced.name: each for each in measured if each.status is not Status.OK}
-        for name, each in wrong.items():
+        for name, each in list(wrong.items()):
             if name not in answered:
                 logger.warning("%s: %s", display(name), each.words)
+                if each.status is Status.NO_SUCH_FILE and self._book.intent(name) is not None:
+                    # Taken away after a crash, or lost in it: the sender is not at fault, and sends again.
+                    del wrong[name]
         try:
             self._giving.give_list(handles, listed, answered, wrong, now)
         except OSError as error:
-            self._complain(listed.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+            self._fail(listed.path, f"no receipt can be given: {error.strerror or error}")
         else:
             self._forget(listed.path)
 
@@ -170,7 +176,7 @@ class Monitor:
         try:
             self._giving.give(handles, announced, status, size, now)
         except OSError as error:
-            self._complain(announced.path, f"no receipt can be given: {error.strerror or error}", logging.ERROR)
+            self._fail(announced.path, f"no receipt can be given: {error.strerror or error}")
         else:
             self._forget(announced.path)
 
@@ -247,6 +253,9 @@ class Monitor:
             return self._measured(handles, announced)
 
     def _measured(self, handles: DirectoryHandles, announced: Announced) -> Measured | None:
+        if self._is_message(announced.name) or announced.control.item == self._stop_file:
+            words = "its name is that of a message or of the stop file, and never data"
+            return Measured(announced=announced, status=Status.IO_ERROR, words=words)
         try:
             return measure(self._root, handles, announced)
         except OSError as error:
@@ -274,8 +283,20 @@ class Monitor:
         return True
 
     def _was_delivered(self, announced: Announced, newest: Mapping[bytes, Entry], now: float) -> bool:
-        known = self._book.intent(announced.name) or _recent(newest, announced.name, now)
-        return known is not None and (known.size, known.checksum) == said_of(announced)
+        said = said_of(announced)
+        known = _recent(newest, announced.name, now)
+        if known is not None and (known.size, known.checksum) == said:
+            return True
+        intent = self._book.intent(announced.name)
+        if intent is None or (intent.size, intent.checksum) != said:
+            return False
+        # It was only intended: the rename may have failed, or may not have survived a loss of power.
+        try:
+            with Delivery(self._settings.directory, self._directory) as delivery:
+                return delivery.has(announced)
+        except OSError as error:
+            self._complain(announced.path, f"cannot be found delivered: {error.strerror or error}")
+            return False
 
     def _deliver(self, good: Sequence[Measured]) -> list[Measured]:
         """Deliver what is as announced; return what is in the stream's directory now, on disk."""
@@ -290,9 +311,7 @@ class Monitor:
                 except ChangedMeanwhile:
                     self._due[each.announced.path] = None
                 except OSError as error:
-                    self._complain(
-                        each.announced.path, f"cannot be delivered: {error.strerror or error}", logging.ERROR
-                    )
+                    self._fail(each.announced.path, f"cannot be delivered: {error.strerror or error}")
                 else:
                     delivered.append(each)
             try:
@@ -329,6 +348,10 @@ class Monitor:
         logger.warning("%s: refused and removed: %s", display(path), words)
         self._forget(path)
 
+    def _fail(self, path: bytes, words: str) -> None:
+        self._complain(path, words, logging.ERROR)
+        self._later[path] = time.time() + _AGAIN
+
     def _complain(self, path: bytes, words: str, level: int = logging.WARNING) -> None:
         """Say once what a control file waits for."""
         if self._said.get(path) != words:
@@ -346,6 +369,13 @@ class Monitor:
 def _recent(newest: Mapping[bytes, Entry], name: bytes, now: float) -> Entry | None:
     entry = newest.get(name)
     return entry if entry is not None and now - entry.at < _REPEAT else None
+
+
+def _remove_repeats(handles: DirectoryHandles, old: Iterable[Measured]) -> None:
+    """Remove what was measured and is not wanted a second time; what has come meanwhile stays."""
+    for each in old:
+        if each.identity is not None:
+            tidy.remove_same(handles, each.announced.name, each.identity)
 
 
 def _is_repeat(measured: Measured, newest: Mapping[bytes, Entry], now: float) -> bool:

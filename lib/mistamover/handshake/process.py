@@ -75,6 +75,10 @@ class _Process:
         self._new: set[bytes] = set()
         """Directories that have just come."""
         self._shown: ArrivalsReport | None = None
+        self._failed = False
+        """Whether the last round came to no end."""
+        self._told: set[tuple[bytes, str]] = set()
+        """Directories that cannot be served, and why."""
         self._monitor = Monitor(monitor, settings.directory, Book(settings.state_dir / GIVEN))
 
     def serve(self, *, one_off: bool) -> int:
@@ -88,7 +92,7 @@ class _Process:
                 self._do()
                 self._show()
                 if one_off and not self._monitor.due:
-                    return _LEFT if self._monitor.waiting else _DONE
+                    return _LEFT if self._monitor.waiting or self._failed else _DONE
                 self._wait()
             # What has come until now is not left lying until the next start.
             self._next_scan = 0.0
@@ -102,13 +106,17 @@ class _Process:
             logger.info("arrivals for stream %s ended", self._stream.name)
 
     def _do(self) -> None:
+        self._failed = False
         try:
             if time.monotonic() >= self._next_scan:
                 self._next_scan = time.monotonic() + (_RESCAN if self._events is not None else _POLL)
                 self._new = {b""}
+                # Somebody may have taken away what something waits for.
+                self._monitor.note(self._monitor.waiting)
             self._scan()
             self._monitor.round(time.time())
         except (LedgerError, OSError) as error:
+            self._failed = True
             # The disk may be full: nothing was receipted that is not written down, and all of it is looked at again.
             logger.error("%s; trying again in %g s", error, _PAUSE)
             self._next_scan = time.monotonic() + _PAUSE
@@ -140,10 +148,16 @@ class _Process:
                 prefix = name + b"/" if name else b""
                 try:
                     entries = list(os.scandir(self._root + b"/" + name))
+                    if name and not entries:
+                        self._monitor.settle_directory(name, os.stat(self._root + b"/" + name), now)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
-                if name and not entries:
-                    self._monitor.settle_directory(name, os.stat(self._root + b"/" + name), now)
+                except OSError as error:
+                    if not name:
+                        raise
+                    # One directory that somebody made so must not hide all others.
+                    self._tell(name, f"cannot be read ({error.strerror}): nothing in it is taken")
+                    continue
                 for entry in sorted(entries, key=lambda each: each.name):
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith(b"."):
@@ -161,8 +175,14 @@ class _Process:
         try:
             self._events.watch(name)
         except OSError as error:
-            logger.warning("%s is not watched (%s): looking every %g s", display(name) or ".", error.strerror, _POLL)
+            self._tell(name, f"is not watched ({error.strerror}): looking every {_POLL:g} s")
             self._next_scan = min(self._next_scan, time.monotonic() + _POLL)
+
+    def _tell(self, name: bytes, words: str) -> None:
+        """Log once what is wrong with a directory."""
+        if (name, words) not in self._told:
+            self._told.add((name, words))
+            logger.warning("%s %s", display(name[:200]) or ".", words)
 
     def _wait(self) -> None:
         if self._monitor.due or (self._events is not None and self._events.waiting):

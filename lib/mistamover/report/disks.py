@@ -27,7 +27,7 @@ class FilesystemReport:
     inodes_free: int
     inodes: int
     streams: tuple[str, ...]
-    """Streams that have their directory here, the least important first."""
+    """Streams that have their directory or their incoming one here, the least important first."""
     stopped: tuple[str, ...] = ()
     """Those of them in whose directory a stop file is now, whoever made it."""
 

@@ -179,6 +179,41 @@ def test_two_streams_in_one_place(site: Site, directories: tuple[str, str], word
     assert 'the stream "one"' in problem.message
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "section", "words"),
+    [
+        (("/d/one", "/in"), ("/d/two", "/in/"), "incoming", '/in is also the incoming directory of the stream "one" ('),
+        (("/d/one", "/in"), ("/d/two", "/in/two"), "incoming", "/in/two lies inside /in, the incoming directory"),
+        (("/d/one", "/in/one"), ("/d/two", "/in"), "incoming", "/in holds /in/one, the incoming directory"),
+        (("/d/one", "/in"), ("/in", "/in2"), "data_stream", "/in is also the incoming directory"),
+        (("/d/one", "/in"), ("/d/two", "/d/one/in"), "incoming", "lies inside /d/one, the directory"),
+    ],
+)
+def test_two_streams_that_take_in_from_one_place(
+    site: Site, one: tuple[str, str], two: tuple[str, str], section: str, words: str
+) -> None:
+    site.write_global(streams="one two")
+    for name, (directory, incoming) in {"one": one, "two": two}.items():
+        more = f"[data_stream]\ndirectory = {directory}\n[incoming]\nrequire_arrival_monitor = yes\n"
+        site.write_stream(f"{more}directory = {incoming}\n", name=name)
+    problem = site.problem()
+    assert (problem.file, problem.section) == (str(site.conf / "ds_two.ini"), section)
+    assert words in problem.message
+    assert f'the stream "one" ({site.conf}/ds_one.ini): it and the stream "two" would fight' in problem.message
+
+
+def test_what_is_refused_is_only_the_newcomer(site: Site) -> None:
+    site.write_global(streams="one")
+    monitor = f"[incoming]\nrequire_arrival_monitor = yes\ndirectory = {site.top}/in\n"
+    site.write_stream(monitor)
+    before = site.load()
+    site.write_global(streams="two one")
+    site.write_stream(monitor, name="two")
+    settings, problems = site.lenient(before)
+    assert [stream.name for stream in settings.streams] == ["one"]
+    assert [problem.file for problem in problems] == [str(site.conf / "ds_two.ini")]
+
+
 def test_two_streams_in_one_place_by_a_link(site: Site) -> None:
     (site.top / "link").symlink_to(site.top / "data")
     site.write_global(streams="one two")
