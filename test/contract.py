@@ -102,7 +102,7 @@ class End:
         """
         self.source, self.target, self.run = place / "source", place / "target", place / "run"
         for directory in (self.source, self.target):
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
         self.run.mkdir(mode=0o700)
         self._make = make
         self._changes: dict[str, object] = {"directory": os.fspath(self.target), **changes}
@@ -456,7 +456,7 @@ class Contract:
 
         guard = Watcher(progressed=give_up)
         verdicts = deliver(transport, [unit], guard)
-        assert asked and time.monotonic() - asked[0] < 3
+        assert asked and time.monotonic() - asked[0] < 5
         assert fault(verdicts[b"huge"]) is FaultClass.ABANDONED
         assert end.files() == {}
         confirmed(deliver(transport, [unit]))
@@ -485,6 +485,8 @@ class Contract:
         except LinkError:
             pass
         else:
+            if isinstance(verdicts[b"huge"], Confirmed):
+                pytest.skip("it was through before it could be cut")
             assert fault(verdicts[b"huge"]) is FaultClass.LINK
         assert cut and not cut[0].is_alive()
         assert end.files() == {}
@@ -510,6 +512,9 @@ class Contract:
             units = [end.put(name, content) for name, content in versions.items()]
             known = {name: [content] for name, content in versions.items()}
         else:
+            first = end.transport()
+            self._trees(first)
+            first.close(finished=True)
             for name, content in versions.items():
                 end.put(f"tree/{name}", content)
             units = [end.tree_unit("tree")]
@@ -517,11 +522,9 @@ class Contract:
             self._deliver_and_be_killed(end, units, after=15)
         assert not (witness and witness.complaints)
         second = end.transport()
+        second.open()
         if what == "tree":
             assert not end.files()
-            if not second.open().trees:
-                pytest.skip("it sends no directory units")
-        second.open()
         # What may be gone on with lies in a place of its own; anything else half written is gone.
         beside = [name for name in end.leftovers() if not name.startswith(b".mistamover")]
         half = [name for name in end.leftovers() if what == "many" and end.tree()[name].content not in _NOTHING]
@@ -617,7 +620,7 @@ class Contract:
             assert end.files() == {}
         (end.source / "unit/3").unlink()
         verdict = deliver(transport, [unit])[b"unit"]
-        assert fault(verdict) in (FaultClass.VANISHED, FaultClass.CHANGED), (verdict.fault, verdict.reason)
+        assert fault(verdict) in (FaultClass.VANISHED, FaultClass.CHANGED), verdict
         assert end.files() == {}
 
     def _zip(
