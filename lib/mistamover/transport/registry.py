@@ -17,6 +17,9 @@ GROUP = "mistamover.transports"
 #: Module and function, by the name of the protocol.
 _MAKERS = {
     "rsync_ssh": "mistamover.transport.rsync_ssh:make",
+    "sftp": "mistamover.transport.sftp_files:make",
+    "ftp": "mistamover.transport.ftp_files:make",
+    "ftps": "mistamover.transport.ftp_files:make",
 }
 
 
