@@ -20,6 +20,7 @@ _MAKERS = {
     "sftp": "mistamover.transport.sftp_files:make",
     "ftp": "mistamover.transport.ftp_files:make",
     "ftps": "mistamover.transport.ftp_files:make",
+    "local": "mistamover.transport.local:make",
 }
 
 
