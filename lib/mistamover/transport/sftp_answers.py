@@ -24,9 +24,9 @@ class Attributes(NamedTuple):
     mtime: int
 
     @property
-    def is_directory(self) -> bool:
-        """Whether it is a directory."""
-        return stat.S_ISDIR(self.mode)
+    def kind(self) -> int:
+        """The type, as in `stat`; a server that tells none has nothing but files."""
+        return stat.S_IFMT(self.mode) or stat.S_IFREG
 
 
 def names(body: bytes) -> list[bytes]:

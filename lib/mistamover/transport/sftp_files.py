@@ -90,14 +90,13 @@ class SftpFiles:
         if found is None:
             return None
         kinds = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.LINK}
-        # A server that tells no type has nothing but files.
-        kind = kinds.get(stat.S_IFMT(found.mode), Kind.SPECIAL) if found.mode else Kind.FILE
+        kind = kinds.get(found.kind, Kind.SPECIAL)
         return There(kind=kind, size=found.size, mtime=float(found.mtime))
 
     def names(self, path: bytes) -> list[bytes]:
         """See `FarFiles.names`."""
         with self._named(path):
-            handle = self._wire.ask_handle(sftp.OPENDIR, text(self._path(path)))
+            handle = self._wire.handle(self._wire.send(sftp.OPENDIR, text(self._path(path))))
         found: list[bytes] = []
         try:
             while True:
@@ -117,9 +116,7 @@ class SftpFiles:
         """See `FarFiles.write`."""
         flags = _WRITING | _CREATE | (0 if offset else _TRUNCATE)
         with self._named(path):
-            handle = self._wire.ask_handle(
-                sftp.OPEN, text(self._path(path)), struct.pack("!I", flags), answers.NO_ATTRIBUTES
-            )
+            handle = self._open(path, flags)
             try:
                 self._write_all(handle, source, size, offset, told)
                 # What the disk has no room for may be found out only now.
@@ -138,9 +135,7 @@ class SftpFiles:
         """See `FarFiles.read`."""
         wire = self._wire
         with self._named(path):
-            handle = wire.ask_handle(
-                sftp.OPEN, text(self._path(path)), struct.pack("!I", _READING), answers.NO_ATTRIBUTES
-            )
+            handle = self._open(path, _READING)
         asked: collections.deque[tuple[int, int]] = collections.deque()
         position, window = 0, 2
         try:
@@ -185,7 +180,7 @@ class SftpFiles:
                 wire.ask(sftp.RENAME, *words)
             except SftpRefusal:
                 found = self._attributes(sftp.LSTAT, self._path(new))
-                if found is None or found.is_directory:
+                if found is None or found.kind == stat.S_IFDIR:
                     raise
                 # Plain SFTP replaces nothing.  The name is away for a moment; a part is never seen under it.
                 wire.ask(sftp.REMOVE, words[1])
@@ -239,9 +234,11 @@ class SftpFiles:
             raise LinkError(f"not connected to {self._target.host}")
         return self._session
 
+    def _ask_open(self, path: bytes, flags: int) -> int:
+        return self._wire.send(sftp.OPEN, text(self._path(path)), struct.pack("!I", flags), answers.NO_ATTRIBUTES)
+
     def _open(self, path: bytes, flags: int) -> bytes:
-        words = (text(self._path(path)), struct.pack("!I", flags), answers.NO_ATTRIBUTES)
-        return self._wire.ask_handle(sftp.OPEN, *words)
+        return self._wire.handle(self._ask_open(path, flags))
 
     def _path(self, path: bytes) -> bytes:
         return self._top + b"/" + path if path else self._top
@@ -277,7 +274,7 @@ class SftpFiles:
             if above not in (b"", b"/", directory):
                 self._make_way(above)
             self._make_directory(directory)
-        elif not found.is_directory:
+        elif found.kind != stat.S_IFDIR:
             raise SftpRefusal(0, "it is not a directory")
 
     def _make_directory(self, path: bytes) -> None:
@@ -285,7 +282,7 @@ class SftpFiles:
             self._wire.ask(sftp.MKDIR, text(path), answers.NO_ATTRIBUTES)
         except SftpRefusal:
             found = self._attributes(sftp.STAT, path)
-            if found is None or not found.is_directory:
+            if found is None or found.kind != stat.S_IFDIR:
                 raise
 
     def _longest_piece(self) -> int:
@@ -347,31 +344,33 @@ class SftpFiles:
 
     def _flush_some(self, paths: Sequence[bytes]) -> None:
         wire = self._wire
-        flags = struct.pack("!I", _READING)
-        opening = [wire.send(sftp.OPEN, text(self._path(path)), flags, answers.NO_ATTRIBUTES) for path in paths]
-        flushing: list[tuple[bytes, int]] = []
+        asked = [(path, wire.send(sftp.LSTAT, text(self._path(path)))) for path in paths]
+        # A link would be followed, perhaps to what never opens; it is kept by its directory.
+        kinds = {path: answers.attributes(self._answered(path, number)).kind for path, number in asked}
+        opening = {
+            path: self._ask_open(path, _READING) for path in paths if kinds[path] in (stat.S_IFREG, stat.S_IFDIR)
+        }
         trouble: FarRefusal | None = None
-        for path, number in zip(paths, opening, strict=True):
+        flushing: dict[bytes, int] = {}
+        for path, number in opening.items():
             try:
-                with self._named(path):
-                    handle = text(take_text(wire.answer(number).body)[0])
-                    flushing.append((path, wire.send(sftp.EXTENDED, text(_FSYNC), handle)))
-                    wire.release(handle)
+                handle = text(take_text(self._answered(path, number))[0])
+                flushing[path] = wire.send(sftp.EXTENDED, text(_FSYNC), handle)
+                wire.release(handle)
             except FarRefusal as refusal:
-                trouble = trouble or self._of_a_file(path, refusal)
-        for path, number in flushing:
+                # Few servers can flush a directory.
+                trouble = trouble or (refusal if kinds[path] == stat.S_IFREG else None)
+        for path, number in flushing.items():
             try:
-                with self._named(path):
-                    wire.answer(number)
+                self._answered(path, number)
             except FarRefusal as refusal:
-                trouble = trouble or self._of_a_file(path, refusal)
+                trouble = trouble or (refusal if kinds[path] == stat.S_IFREG else None)
         if trouble is not None:
             raise trouble
 
-    def _of_a_file(self, path: bytes, refusal: FarRefusal) -> FarRefusal | None:
-        """Given why something was not flushed, return it, unless it is a directory, which few servers can flush."""
-        found = self._attributes(sftp.STAT, self._path(path))
-        return None if found is not None and found.is_directory else refusal
+    def _answered(self, path: bytes, number: int) -> bytes:
+        with self._named(path):
+            return self._wire.answer(number).body
 
     def _remove(self, kind: int, path: bytes) -> None:
         with self._named(path):

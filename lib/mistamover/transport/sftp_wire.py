@@ -109,9 +109,9 @@ class Wire:
         if self._answers.pop(number, None) is None:
             self._unwanted.add(number)
 
-    def ask_handle(self, kind: int, *fields: bytes) -> bytes:
-        """Given a request that opens something, return the handle, as a field. Raise LinkError or SftpRefusal."""
-        answer = self.ask(kind, *fields)
+    def handle(self, number: int) -> bytes:
+        """Given the number of a request to open something, return the handle, as a field. Raise as `answer`."""
+        answer = self.answer(number)
         if answer.kind != HANDLE:
             raise LinkError("the SFTP server gives an answer that does not belong to its question")
         return text(take_text(answer.body)[0])
