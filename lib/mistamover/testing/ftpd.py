@@ -5,10 +5,11 @@ It takes everything it started with it when it ends.  Never import this from pro
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
+import ipaddress
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -94,8 +95,6 @@ def available(*, tls: bool = False) -> str | None:
     """Return why a private FTP server cannot run here, or None if it can."""
     modules = [("pyftpdlib", "pyftpdlib"), *([("OpenSSL", "pyOpenSSL")] if tls else [])]
     missing = [package for module, package in modules if importlib.util.find_spec(module) is None]
-    if tls and shutil.which("openssl") is None:
-        missing.append("openssl")
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
@@ -191,17 +190,27 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
 
 def _make_certificate(path: Path, host: str) -> None:
     """Given a path and an address, write a new self-signed certificate and its key into one file."""
-    if path.exists():
-        return
-    public = path.with_suffix(".crt")
-    words = ["-keyout", str(path), "-out", str(public), "-subj", "/CN=private FTP server"]
-    words += ["-addext", f"subjectAltName=IP:{host}"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *words],
-        check=True,
-        capture_output=True,
-        timeout=60,
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private FTP server")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
     )
-    with path.open("ab") as both:
-        both.write(public.read_bytes())
-    path.chmod(0o600)
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.touch(mode=0o600)
+    path.write_bytes(secret + certificate.public_bytes(pem))
