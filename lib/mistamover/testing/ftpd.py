@@ -27,12 +27,19 @@ _SERVER = r"""
 import hashlib, os, sys
 import pyftpdlib.handlers as handlers
 from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.filesystems import AbstractedFS
 from pyftpdlib.servers import FTPServer
 
 home, port, user, password, *how = sys.argv[1:]
 options = dict(word.partition("=")[::2] for word in how)
 authorizer = DummyAuthorizer()
 authorizer.add_user(user, password, home, perm="elradfmwMT")
+
+
+# With a buffer that cannot be written when the file is closed, the library never answers.
+class Unbuffered(AbstractedFS):
+    def open(self, filename, mode):
+        return open(filename, mode, buffering=0)
 
 
 def hashed(base):
@@ -83,6 +90,7 @@ if "careful" in options:
                 return None
             return super().ftp_RNTO(path)
 Handler.authorizer = authorizer
+Handler.abstracted_fs = Unbuffered
 Handler.auth_failed_timeout = 0
 Handler.use_sendfile = False
 server = FTPServer(("127.0.0.1", int(port)), Handler)

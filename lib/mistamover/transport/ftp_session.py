@@ -22,6 +22,9 @@ from mistamover.transport.far import FarRefusal
 #: Seconds for one answer of the server: a disk that is busy may take long to write.
 _ANSWER = 120.0
 
+#: Seconds for the reason why the server has hung up in the middle of data: not every one tells it.
+_REASON = 15.0
+
 #: Seconds for the polite end of an encrypted data connection, which some servers do not know.
 _GOODBYE = 5.0
 
@@ -106,11 +109,18 @@ class FtpSession:
         self._data = Data(self, sock)
         return self._data
 
-    def end_of_data(self) -> None:
-        """Take the server's word on data that were moved. Raise LinkError, TargetError or FarRefusal."""
+    def end_of_data(self, patience: float = _ANSWER) -> None:
+        """Take the server's word on data that were moved, for which it has so many seconds.
+
+        Raise LinkError, TargetError or FarRefusal.
+        """
         self._data = None
         with self._ours():
-            self._live().voidresp()
+            ftp = self._live()
+            assert ftp.sock is not None
+            ftp.sock.settimeout(patience)
+            ftp.voidresp()
+            ftp.sock.settimeout(_ANSWER)
 
     def abort(self) -> None:
         """Cut it at once, from any thread: whoever waits gets a LinkError."""
@@ -183,8 +193,11 @@ class FtpSession:
         code = int(said[:3]) if said[:3].isdigit() else 0
         if code in _FULL_CODES or (code in (_BROKEN_OFF, 450, 451, 550, 553) and _FULL.search(said)):
             return TargetError(f"{self._host} has no room: {said}")
-        if code in (_GONE_AWAY, _NO_DATA, _BROKEN_OFF):
-            return LinkError(f"the connection to {self._host} broke: {said}")
+        if code in (_NO_DATA, _BROKEN_OFF):
+            # It lives, and has its reasons: this is not the way to it that is broken.
+            return TargetError(f"{self._host} breaks the transfer off: {said}")
+        if code == _GONE_AWAY:
+            return LinkError(f"{self._host} ends the connection: {said}")
         if code == 530:
             return LinkError(f"{self._host} does not let us in: {said}")
         return Refused(code, said)
@@ -207,7 +220,7 @@ class Data:
         except OSError as error:
             # The server hangs up before it says why.
             self.sock.close()
-            self._session.end_of_data()
+            self._session.end_of_data(_REASON)
             raise LinkError(f"the data connection broke: {_words(error)}") from None
 
     def receive(self) -> bytes:
@@ -230,7 +243,7 @@ class Data:
         """End it in the middle; what the server says to that is of no interest."""
         self.sock.close()
         with contextlib.suppress(LinkError, TargetError):
-            self._session.end_of_data()
+            self._session.end_of_data(_GOODBYE)
 
 
 class _Tls(ftplib.FTP_TLS):
