@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from mistamover.config.settings import FtpAccess, StreamSettings, TargetSettings
 from mistamover.errors import LinkError, TargetError
@@ -115,7 +116,6 @@ class FtpFiles:
             except BaseException:
                 data.abandon()
                 raise
-            data.finish()
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """See `FarFiles.read`."""
@@ -256,10 +256,12 @@ class FtpFiles:
             piece = os.pread(source, min(_PIECE, size - position), position)
             if not piece:
                 # It has become shorter: whoever compares will see.
-                return
-            data.send(piece)
+                break
+            data.send(piece, partial(told, position))
             position += len(piece)
             told(position)
+        data.finish(partial(told, position))
+        told(position)
 
     def _look_piecemeal(self, path: bytes) -> There | None:
         """Find out by the commands of old servers: only a file has a size."""

@@ -10,7 +10,8 @@ import ftplib
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mistamover.config.settings import FtpAccess, Tls
@@ -40,6 +41,10 @@ _GONE_AWAY, _NO_DATA, _BROKEN_OFF, _FULL_CODES = 421, 425, 426, (452, 552)
 UNKNOWN = (500, 501, 502, 504)
 
 
+def _nothing() -> None:
+    """What is done meanwhile where nobody wants to know."""
+
+
 class Refused(FarRefusal):
     """The server refuses a command; `code` is FTP's."""
 
@@ -55,7 +60,7 @@ class FtpSession:
         """Given the host and how to get in, do nothing yet."""
         self._host = host
         self._access = access
-        self._ftp: ftplib.FTP | None = None
+        self._ftp: _Ftp | None = None
         self._data: Data | None = None
         self._cut = False
 
@@ -69,7 +74,6 @@ class FtpSession:
             assert ftp.sock is not None
             # Nothing else is said on it while a large file goes over the other connection.
             ftp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            ftp.sock.settimeout(_ANSWER)
             ftp.timeout = _ANSWER
             ftp.set_pasv(access.passive)
             ftp.login(access.username, self._password())
@@ -105,22 +109,31 @@ class FtpSession:
         with self._ours():
             ftp = self._live()
             sock, _ = ftp.ntransfercmd(_line(verb, path), rest=str(offset) if offset else None)
-        sock.settimeout(_ANSWER)
+        sock.settimeout(1.0)
         self._data = Data(self, sock)
         return self._data
 
-    def end_of_data(self, patience: float = _ANSWER) -> None:
-        """Take the server's word on data that were moved, for which it has so many seconds.
+    def end_of_data(self, patience: float = _ANSWER, meanwhile: Callable[[], None] = _nothing) -> None:
+        """Take the server's word on data that were moved, for which it has so many seconds; see `Data.send`.
 
         Raise LinkError, TargetError or FarRefusal.
         """
+        if self._data is None:
+            return
         self._data = None
         with self._ours():
             ftp = self._live()
-            assert ftp.sock is not None
-            ftp.sock.settimeout(patience)
-            ftp.voidresp()
-            ftp.sock.settimeout(_ANSWER)
+            ftp.patience, ftp.meanwhile = patience, meanwhile
+            try:
+                ftp.voidresp()
+            except (ftplib.error_temp, ftplib.error_perm, ftplib.error_reply):
+                raise
+            except BaseException:
+                # Its answer would be taken for that to the next question.
+                self._cut = True
+                raise
+            finally:
+                ftp.patience, ftp.meanwhile = _ANSWER, _nothing
 
     def abort(self) -> None:
         """Cut it at once, from any thread: whoever waits gets a LinkError."""
@@ -138,22 +151,22 @@ class FtpSession:
         if ftp is None or ftp.sock is None:
             return
         with contextlib.suppress(OSError, EOFError, ftplib.Error):
-            ftp.sock.settimeout(_GOODBYE)
+            ftp.patience = _GOODBYE
             if not self._cut:
                 ftp.quit()
         ftp.close()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _live(self) -> ftplib.FTP:
+    def _live(self) -> _Ftp:
         if self._ftp is None or self._ftp.sock is None or self._cut:
             raise LinkError(f"not connected to {self._host}")
         return self._ftp
 
-    def _library(self) -> ftplib.FTP:
+    def _library(self) -> _Ftp:
         access = self._access
         if access.tls is Tls.NONE:
-            return ftplib.FTP(encoding=_ENCODING)  # noqa: S321
+            return _Ftp(encoding=_ENCODING)
         try:
             context = ssl.create_default_context(cafile=access.ca_file)
         except OSError as error:
@@ -210,13 +223,29 @@ class Data:
         self._session = session
         self.sock = sock
 
-    def send(self, piece: bytes) -> None:
-        """Given some data, send all of it. Raise LinkError, TargetError or FarRefusal."""
+    def send(self, piece: bytes, meanwhile: Callable[[], None]) -> None:
+        """Given some data, send all of it, and call `meanwhile` once a second while nothing moves.
+
+        Raise LinkError, TargetError, FarRefusal, and what `meanwhile` raises.
+        """
+        view = memoryview(piece)
+        deadline = time.monotonic() + _ANSWER
+        while view:
+            sent = self._send(view)
+            if sent:
+                view = view[sent:]
+                deadline = time.monotonic() + _ANSWER
+            elif time.monotonic() >= deadline:
+                raise LinkError(f"nothing was taken in {_ANSWER:g} s")
+            else:
+                meanwhile()
+
+    def _send(self, view: memoryview) -> int:
+        """Send what is taken within a second; return how much."""
         try:
-            self.sock.sendall(piece)
+            return self.sock.send(view)
         except TimeoutError:
-            self.sock.close()
-            raise LinkError(f"nothing was taken in {_ANSWER:g} s") from None
+            return 0
         except OSError as error:
             # The server hangs up before it says why.
             self.sock.close()
@@ -226,18 +255,19 @@ class Data:
     def receive(self) -> bytes:
         """Return more data, nothing at their end. Raise LinkError."""
         try:
+            self.sock.settimeout(_ANSWER)
             return self.sock.recv(1 << 18)
         except OSError as error:
             raise LinkError(f"the data connection broke: {_words(error)}") from None
 
-    def finish(self) -> None:
-        """End it in order, and hear whether all went well. Raise LinkError, TargetError or FarRefusal."""
+    def finish(self, meanwhile: Callable[[], None] = _nothing) -> None:
+        """End it in order, and hear whether all went well; see `send`. Raise LinkError, TargetError or FarRefusal."""
         if isinstance(self.sock, ssl.SSLSocket):
             with contextlib.suppress(OSError, ValueError):
                 self.sock.settimeout(_GOODBYE)
                 self.sock = self.sock.unwrap()
         self.sock.close()
-        self._session.end_of_data()
+        self._session.end_of_data(meanwhile=meanwhile)
 
     def abandon(self) -> None:
         """End it in the middle; what the server says to that is of no interest."""
@@ -246,7 +276,44 @@ class Data:
             self._session.end_of_data(_GOODBYE)
 
 
-class _Tls(ftplib.FTP_TLS):
+class _Ftp(ftplib.FTP):
+    """The library's, with lines that are waited for second by second, and that end at the line's end only."""
+
+    patience = _ANSWER
+    meanwhile: Callable[[], None] = staticmethod(_nothing)
+    received = b""
+
+    def getline(self) -> str:
+        deadline = time.monotonic() + self.patience
+        while b"\n" not in self.received:
+            if len(self.received) > self.maxline:
+                raise ftplib.Error("a line without end")  # noqa: S321
+            self.received += self._more(deadline)
+        line, _, self.received = self.received.partition(b"\n")
+        return line.removesuffix(b"\r").decode(_ENCODING)
+
+    def _more(self, deadline: float) -> bytes:
+        assert self.sock is not None
+        self.sock.settimeout(1.0)
+        while True:
+            try:
+                more = self.sock.recv(4096)
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+                self.meanwhile()
+                continue
+            if not more:
+                raise EOFError
+            return more
+
+    def putline(self, line: str) -> None:
+        assert self.sock is not None
+        self.sock.settimeout(_ANSWER)
+        super().putline(line)
+
+
+class _Tls(_Ftp, ftplib.FTP_TLS):
     """The library's, able to begin encrypted, and with one TLS session for both connections, as many servers demand."""
 
     def __init__(self, *, context: ssl.SSLContext, implicit: bool) -> None:
@@ -263,6 +330,12 @@ class _Tls(ftplib.FTP_TLS):
         self.file = self.sock.makefile("r", encoding=_ENCODING)
         self.welcome = self.getresp()
         return self.welcome
+
+    def auth(self) -> str:
+        answer = super().auth()
+        # What somebody put behind the answer while it was in the clear is not the server's.
+        self.received = b""
+        return answer
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         sock, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321

@@ -299,21 +299,25 @@ class SftpFiles:
         asked: collections.deque[tuple[int, int]] = collections.deque()
         done = position = offset
         try:
+            wire.meanwhile = lambda: told(done)
             while position < size or asked:
                 if position < size and position - done < _UNDER_WAY:
                     piece = os.pread(source, min(self._piece, size - position), position)
-                    if piece:
-                        number = wire.send(sftp.WRITE, handle, struct.pack("!Q", position), text(piece))
-                        position += len(piece)
-                        asked.append((number, position))
+                    if not piece:
+                        # It has become shorter: whoever compares will see.
+                        size = position
                         continue
-                    # It has become shorter: whoever compares will see.
-                    size = position
+                    number = wire.send(sftp.WRITE, handle, struct.pack("!Q", position), text(piece))
+                    position += len(piece)
+                    asked.append((number, position))
                     continue
                 number, done = asked.popleft()
                 wire.answer(number)
                 told(done)
+            if done == offset:
+                told(done)
         finally:
+            wire.meanwhile = None
             for number, _ in asked:
                 wire.ignore(number)
 

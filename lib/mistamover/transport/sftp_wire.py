@@ -11,6 +11,7 @@ import os
 import select
 import struct
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mistamover.errors import LinkError
@@ -65,6 +66,9 @@ class Wire:
         self._received = bytearray()
         self._answers: dict[int, Answer] = {}
         self._unwanted: set[int] = set()
+        self._broken = ""
+        self.meanwhile: Callable[[], None] | None = None
+        """Called once a second while nothing moves; what it raises ends the session."""
         os.set_blocking(session.stdout, False)
         self.extensions: dict[bytes, bytes] = {}
         """What the server offers beyond the protocol, by its name."""
@@ -180,12 +184,19 @@ class Wire:
         poll.register(self._session.stdout, select.POLLIN)
         if writing:
             poll.register(self._session.stdin, select.POLLOUT)
-        began = time.monotonic()
-        ready = dict(poll.poll(1000 * _ANSWER))
+        if self._broken:
+            raise LinkError(self._broken)
+        deadline = time.monotonic() + _ANSWER
+        while not (ready := dict(poll.poll(1000))):
+            if time.monotonic() >= deadline:
+                raise LinkError(f"no answer from the SFTP server in {_ANSWER:.0f} s")
+            if self.meanwhile is not None:
+                # Half a request may have been sent.
+                self._broken = "the SFTP session was given up while nothing moved"
+                self.meanwhile()
+                self._broken = ""
         if self._ended in ready:
             raise LinkError("the SFTP session was cut")
-        if not ready:
-            raise LinkError(f"no answer from the SFTP server in {time.monotonic() - began:.0f} s")
         if self._session.stdout in ready:
             self._read()
         return self._session.stdin in ready
