@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from contract import Contract, End, Traits
+from contract import Contract, End, Traits, confirmed, deliver, digest_of
 from mistamover.config.settings import FtpAccess, TargetSettings, Tls
 from mistamover.testing.ftpd import PASSWORD, USER, PrivateFtpd
 from mistamover.transport.base import Transport
 from mistamover.transport.by_file import ByFile
 from mistamover.transport.ftp_files import FtpFiles
+from mistamover.transport.ftp_session import FtpSession
 from support import free_port
 
 
@@ -86,3 +88,41 @@ class TestFtps:
     test_it_is_cut_from_another_thread = Contract.test_it_is_cut_from_another_thread
     test_nobody_is_there = Contract.test_nobody_is_there
     test_a_probe = Contract.test_a_probe
+
+
+@pytest.mark.parametrize("how", ["hashes", "careful", "old", "implicit", "active"])
+def test_servers_of_other_kinds(scratch: Path, tmp_path: Path, ftpsd: PrivateFtpd, how: str) -> None:
+    """One that hashes, one that renames over nothing, an old one, one that is encrypted at once, and one that connects
+    to us.
+    """
+    implicit = how == "implicit"
+    options = () if how == "active" else (how,)
+    with PrivateFtpd(tmp_path / "server", Path("/"), tls=implicit, how=options) as server:
+        login = access(server, passive=how != "active", tls=Tls.TLS if implicit else Tls.NONE)
+        end = _End(scratch, _make, host=server.host, access=login)
+        transport = end.transport()
+        transport.open()
+        for content in (b"old", b"new and longer"):
+            units = [end.put(name, content) for name in ("a", "d/b", " odd ")]
+            verdicts = confirmed(deliver(transport, units))
+            assert {verdict.algorithm for verdict in verdicts.values()} == {"sha256" if how == "hashes" else "xxh128"}
+        assert end.files() == {name: digest_of(b"new and longer", "sha256") for name in (b"a", b"d/b", b" odd ")}
+        assert set(transport.remove([b"a", b"d/b", b"d", b" odd "])) == {b"a", b"d/b", b"d", b" odd "}
+        end.close()
+        assert not end.tree()
+        log = server.log.read_text()
+    assert ("XSHA256" in log) is (how == "hashes")
+    assert "Traceback" not in log
+
+
+def test_one_tls_session_serves_both_connections(ftpsd: PrivateFtpd) -> None:
+    """As servers demand that do not want a data connection to be taken by somebody else."""
+    session = FtpSession(ftpsd.host, access(ftpsd))
+    session.connect()
+    try:
+        data = session.begin("NLST", b"/proc/self/task")
+        assert isinstance(data.sock, ssl.SSLSocket)
+        assert data.sock.session_reused
+        data.abandon()
+    finally:
+        session.close()

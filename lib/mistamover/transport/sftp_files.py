@@ -47,8 +47,11 @@ _READING, _WRITING, _CREATE, _TRUNCATE = 0x01, 0x02, 0x08, 0x10
 class SftpFiles:
     """One session at the target; see `far.FarFiles`."""
 
-    def __init__(self, link: SftpLink, target: TargetSettings) -> None:
-        """Given the way there, which others use as well, and the target, do nothing yet."""
+    def __init__(self, link: SftpLink, target: TargetSettings, because: str = "") -> None:
+        """Given the way there, which others use as well, the target, and why it is not reached in another way (words
+        that stand in front of the description), do nothing yet.
+        """
+        self._because = because
         self._link = link
         self._target = target
         self._top = b""
@@ -72,7 +75,7 @@ class SftpFiles:
         if not renames:
             ways += ", a file that is replaced is removed a moment before"
         return Means(
-            description=f"SFTP to {self._target.host}, {ways}",
+            description=f"{self._because}SFTP to {self._target.host}, {ways}",
             rename=True,
             whole=False,
             directories=True,
@@ -385,7 +388,7 @@ class SftpFiles:
                     raise
 
 
-def make(stream: StreamSettings, target: TargetSettings, owner: str) -> ByFile:
-    """See `registry.Maker`."""
+def make(stream: StreamSettings, target: TargetSettings, owner: str, because: str = "") -> ByFile:
+    """See `registry.Maker`; `because` says why it is not done in another way, in front of what it is."""
     link = SftpLink(target, stream.state_dir / "run", stream.links_dir)
-    return by_file.make(lambda: SftpFiles(link, target), stream, target, owner)
+    return by_file.make(lambda: SftpFiles(link, target, because), stream, target, owner)
