@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing.ftpd import PrivateFtpd
+from mistamover.testing.ftpd import available as ftpd_available
 from mistamover.testing.rabbitmq import PrivateRabbit
 from mistamover.testing.sshd import PrivateSshd, available
 
@@ -63,3 +65,27 @@ def scratch(tmp_path: Path) -> Path:
     directory = tmp_path / "scratch"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(scope="session")
+def sftp_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSshd]:
+    """A running private sshd that gives SFTP and no shell, shared by all tests."""
+    _need_sshd()
+    with PrivateSshd(tmp_path_factory.mktemp("sftp"), options=("ForceCommand internal-sftp",)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ftpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateFtpd]:
+    """A running private FTP server that serves the whole filesystem, shared by all tests."""
+    _need("private FTP server", ftpd_available())
+    with PrivateFtpd(tmp_path_factory.mktemp("ftp"), Path("/")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ftpsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateFtpd]:
+    """As `ftpd`, by TLS."""
+    _need("private FTP server with TLS", ftpd_available(tls=True))
+    with PrivateFtpd(tmp_path_factory.mktemp("ftps"), Path("/"), tls=True) as server:
+        yield server

@@ -7,7 +7,7 @@ classes tells whether a change of the INI files matters to a stream.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -65,7 +65,7 @@ class Verify(enum.Enum):
 
 
 class Tls(enum.Enum):
-    """How the way to the mail server is encrypted."""
+    """How the way to a server is encrypted."""
 
     NONE = "none"
     STARTTLS = "starttls"  # begins in the clear, and goes on encrypted or not at all
@@ -105,11 +105,29 @@ class SshSettings:
     connect_timeout: float
     express: bool
     """Small files may go by a receiver of ours; false where `cmd` asks for what only rsync does."""
+    password_file: Path | None = None
+    """Where ssh gets a password from, if it is to use one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
     """How to get at a target, where that is not by ssh: each protocol that needs anything has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FtpAccess(AccessSettings):
+    """How to get in by ftp and ftps."""
+
+    port: int
+    tls: Tls
+    """STARTTLS: it begins in the clear, and goes on encrypted (AUTH TLS) or not at all."""
+    ca_file: Path | None
+    username: str
+    password: str | None = field(repr=False)
+    password_file: Path | None
+    passive: bool
+    """The server opens a port for data; otherwise we do."""
+    connect_timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistamover.config import check, command
+from mistamover.config import check, command, login
 from mistamover.config.settings import (
     AccessSettings,
     ExtensionSettings,
@@ -36,10 +36,15 @@ class _Protocol:
     """Makes what only this protocol needs."""
     place: Callable[[Values], tuple[str, str]] | None = None
     """Makes host and directory where they are not target_host and target_dir."""
+    ssh: Callable[[Values], SshSettings] | None = None
+    """Makes the settings of ssh where they are not those of rsync_ssh."""
 
 
 _PROTOCOLS = {
     "rsync_ssh": _Protocol(section=_SSH),
+    "sftp": _Protocol(section="sftp", ssh=login.sftp),
+    "ftp": _Protocol(section="ftp", access=login.ftp),
+    "ftps": _Protocol(section="ftps", access=login.ftps),
     "local": _Protocol(section="local", place=lambda values: _directory_here(values)),
 }
 
@@ -49,7 +54,7 @@ GROUP = "mistamover.transports"
 _EXTENSION = "extension"
 
 #: Names of the original that are known, and cannot be used yet.
-_MISSING = ("rsync_native", "ftp", "gridftp_myproxy", "gridftp_certificate")
+_MISSING = ("rsync_native", "gridftp_myproxy", "gridftp_certificate")
 
 
 def names() -> tuple[str, ...]:
@@ -123,7 +128,7 @@ def _target(values: Values, name: str, protocol: _Protocol) -> TargetSettings:
         # One hash does for both, where rsync can compute it.
         hash=_hash(values, handshake),
         verify=Verify(values.text(_OUT, "verify")),
-        ssh=_ssh(values, _SSH),
+        ssh=protocol.ssh(values) if protocol.ssh is not None else _ssh(values, _SSH),
         access=protocol.access(values),
         reserve=int(values.amount(_OUT, "target_reserve") * 1024 * 1024),
         handshake=handshake,

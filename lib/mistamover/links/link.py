@@ -21,6 +21,7 @@ from typing import Protocol
 
 from mistamover.errors import LinkError, SessionRefused
 from mistamover.files.durable import write_whole
+from mistamover.links import askpass
 from mistamover.links import login as logins
 from mistamover.links import process as processes
 from mistamover.links.login import Login
@@ -171,7 +172,8 @@ class OwnLink:
             processes.end(self._process)
             self._process = None
         if self._socket:
-            (self._run_dir / self._socket).unlink(missing_ok=True)
+            for suffix in ("", askpass.SUFFIX):
+                (self._run_dir / f"{self._socket}{suffix}").unlink(missing_ok=True)
 
 
 def start(login: Login, directory: Path, socket: str, *, background: bool = False) -> subprocess.Popen[bytes]:
@@ -186,7 +188,12 @@ def start(login: Login, directory: Path, socket: str, *, background: bool = Fals
         if login.configuration is not None:
             configuration = f"{socket}.conf"
             write_whole(directory / configuration, os.fsencode(login.configuration), durable=False)
-        process = processes.spawn(login.words(configuration, socket), directory=directory, stdin=subprocess.DEVNULL)
+        process = processes.spawn(
+            login.words(configuration, socket),
+            directory=directory,
+            stdin=subprocess.DEVNULL,
+            environment=askpass.environment(directory, socket, login.password_file),
+        )
     except FileNotFoundError as error:
         raise LinkError(f"{error}: install the package openssh-client") from None
     except OSError as error:

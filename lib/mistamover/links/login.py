@@ -12,6 +12,9 @@ from mistamover.links import ciphers
 #: ssh gives a dead peer up after 3 unanswered questions of 15 s; so no wait for one is longer than that.
 _KEEP_ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3")
 
+#: Keys are tried before; a wrong password is not tried again and again, which locks an account.
+_ONE_PASSWORD = ("-o", "BatchMode=no", "-o", "NumberOfPasswordPrompts=1")
+
 #: Seconds that the login may take beyond twice the connect timeout, which bounds the TCP connection only.
 _LOGIN_SECONDS = 5.0
 
@@ -37,12 +40,15 @@ class Login:
     """User and host, for messages."""
     patience: float
     """Seconds after which a login that has not come to anything has failed."""
+    password_file: str | None = None
+    """Where a password is, if one may be used."""
 
     @classmethod
     def of(cls, target: TargetSettings) -> Login:
         """Given a target's settings, return how to log in there."""
         settings = target.ssh
-        options = [*_KEEP_ALIVE, "-o", "BatchMode=yes"]
+        asks = settings.password_file is not None
+        options = [*_KEEP_ALIVE, *(_ONE_PASSWORD if asks else ("-o", "BatchMode=yes"))]
         options += ["-o", f"ConnectTimeout={max(1, round(settings.connect_timeout))}"]
         options += ["-o", "ControlPersist=no", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
         options += ["-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "ClearAllForwardings=yes"]
@@ -66,6 +72,7 @@ class Login:
             host=target.host,
             who=f"{settings.username}@{target.host}" if settings.username else target.host,
             patience=2 * settings.connect_timeout + _LOGIN_SECONDS,
+            password_file=str(settings.password_file) if asks else None,
         )
 
     @classmethod

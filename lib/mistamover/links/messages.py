@@ -59,7 +59,7 @@ def parse(said: bytes) -> Login | Request:
     if isinstance(wish, Request):
         texts, numbers = [wish.target, wish.stream], [wish.weight, wish.cost]
     else:
-        texts = [*wish.program, *wish.options, wish.host, wish.who, wish.configuration or ""]
+        texts = [*wish.program, *wish.options, wish.host, wish.who, wish.configuration or "", wish.password_file or ""]
         numbers = [wish.patience]
         # Raises ValueError for what cannot be a word of a command.
         if not wish.program or b"\0" in b"".join(map(os.fsencode, texts)):

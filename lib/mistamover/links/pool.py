@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mistamover.links import askpass
 from mistamover.links import process as processes
 from mistamover.links.link import start
 from mistamover.links.login import Login
@@ -146,5 +147,5 @@ class Pool:
 
     def _forget(self, connection: Connection) -> None:
         processes.end(connection.process)
-        for name in (connection.socket, f"{connection.socket}.conf"):
-            (self._directory / name).unlink(missing_ok=True)
+        for suffix in ("", ".conf", askpass.SUFFIX):
+            (self._directory / f"{connection.socket}{suffix}").unlink(missing_ok=True)

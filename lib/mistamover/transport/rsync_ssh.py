@@ -110,6 +110,12 @@ class RsyncSsh:
             removal=True,
         )
 
+    def reaches_rsync(self) -> bool:
+        """Connect, and tell whether the target has an rsync. Raise LinkError or TargetError."""
+        self._ssh.open()
+        # One that is not in its shell's PATH may be named in `cmd`.
+        return self._ssh.has_rsync or any(word.startswith("--rsync-path") for word in self._target.ssh.rsync)
+
     def suspended(self) -> bool:
         """See `Transport.suspended`."""
         self._ready()

@@ -46,6 +46,7 @@ mkdir -p -m 700 -- "$2" || exit 3
 find "$2" -mindepth 1 -maxdepth 1 \\( -name 's-*' -o -mtime +7 \\) -exec rm -rf -- {} + || exit 3
 [ -e "$2/since" ] || : > "$2/since" || exit 3
 mkdir -m 700 -- "$2/$3" || exit 3
+command -v rsync >/dev/null 2>&1 || echo 'mistamover has no rsync'
 echo "mistamover ready $(pwd)"
 while read -r word; do
   here=moved; [ . -ef "$1" ] && [ -d "$2/$3" ] && here=here
@@ -84,6 +85,8 @@ class SshConnection:
         """Name of this session's directory below our place at the target."""
         self.directory = ""
         """The target directory as the target itself calls it: absolute."""
+        self.has_rsync = True
+        """Whether the target's shell finds rsync, as of the last login."""
         self.generation = 0
         """Counts logins: whoever remembers a number sees that the connection is another one."""
 
@@ -129,8 +132,11 @@ class SshConnection:
         words = [self._target.directory, self.place, self.session, self._target.stop_file]
         script = "exec sh -c " + shlex.quote(_CONTROL) + " mistamover " + " ".join(map(shlex.quote, words))
         control = self.open_session(script)
+        self.has_rsync = True
         while (said := control.read_line(_ANSWER)) is not None:
             # Whatever a start-up file of the login shell prints comes before.
+            if said == b"mistamover has no rsync":
+                self.has_rsync = False
             if said.startswith(b"mistamover ready "):
                 self.directory = os.fsdecode(said.removeprefix(b"mistamover ready "))
                 self._control = control
