@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistamover.config import check, command
+from mistamover.config import check, command, objects
 from mistamover.config.settings import (
     AccessSettings,
     HandshakeSettings,
@@ -39,6 +39,8 @@ class _Protocol:
 
 _PROTOCOLS = {
     "rsync_ssh": _Protocol(section=_SSH),
+    "s3": _Protocol(section="s3", access=objects.s3_access, place=objects.s3_place),
+    "url": _Protocol(section="url", access=objects.url_access, place=objects.url_place),
 }
 
 #: Names of the original that are known, and cannot be used yet.

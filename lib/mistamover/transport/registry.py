@@ -17,6 +17,8 @@ GROUP = "mistamover.transports"
 #: Module and function, by the name of the protocol.
 _MAKERS = {
     "rsync_ssh": "mistamover.transport.rsync_ssh:make",
+    "s3": "mistamover.transport.s3:make",
+    "url": "mistamover.transport.objects:make",
 }
 
 
