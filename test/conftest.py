@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing import s3_server
 from mistamover.testing.rabbitmq import PrivateRabbit
+from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
 
 
@@ -63,3 +65,13 @@ def scratch(tmp_path: Path) -> Path:
     directory = tmp_path / "scratch"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateS3]:
+    """The one private S3 store of this process of the tests, which takes seconds to start; each test has buckets of
+    its own there, and may pause and resume it.
+    """
+    _need("private S3 store", s3_server.available())
+    with PrivateS3(tmp_path_factory.mktemp("s3")) as store:
+        yield store

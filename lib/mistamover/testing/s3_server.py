@@ -208,6 +208,8 @@ def main() -> None:
     from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    # Connections are kept, as those to a real store are.
+    MotoRequestHandler.protocol_version = "HTTP/1.1"
     application = _Checked(DomainDispatcherApplication(create_backend_app), not arguments.unchecked)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     fresh = arguments.port_file.with_suffix(".new")
