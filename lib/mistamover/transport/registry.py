@@ -17,6 +17,7 @@ GROUP = "mistamover.transports"
 #: Module and function, by the name of the protocol.
 _MAKERS = {
     "rsync_ssh": "mistamover.transport.rsync_ssh:make",
+    "local": "mistamover.transport.local:make",
     "s3": "mistamover.transport.s3:make",
     "url": "mistamover.transport.objects:make",
 }
