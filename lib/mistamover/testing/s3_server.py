@@ -148,7 +148,7 @@ class Bucket:
         self.client = client
         self.name = name
 
-    def keys(self) -> set[bytes]:
+    def names(self) -> set[bytes]:
         """Return the names of all objects."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return {each["Key"].encode() for page in pages for each in page.get("Contents", ())}
@@ -159,7 +159,7 @@ class Bucket:
 
     def contents(self) -> dict[bytes, bytes]:
         """Return the content of every object."""
-        return {key: self.read(key) for key in self.keys()}
+        return {key: self.read(key) for key in self.names()}
 
     def put(self, key: bytes, content: bytes) -> None:
         """Write an object."""
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("port_file", type=Path)
     parser.add_argument("--unchecked", action="store_true")
     arguments = parser.parse_args()
-    from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
     # Connections are kept, as those to a real store are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -40,7 +41,21 @@ _REFUSALS = (
 )  # fmt: skip
 _TARGET = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
-#: Keys of options under which a secret can stand are not known; short values are words, not secrets.
+#: Those whose messages are of interest to their authors only.
+_TALKATIVE = (
+    "fsspec",
+    "s3fs",
+    "gcsfs",
+    "adlfs",
+    "azure",
+    "botocore",
+    "aiobotocore",
+    "urllib3",
+    "asyncio",
+    "smbprotocol",
+)
+
+#: Which options are secrets is not known; short values are words.
 _SHORTEST_SECRET = 4
 
 
@@ -214,6 +229,9 @@ class FsspecFiles:
             import fsspec
         except ImportError:
             raise TargetError("needs the package fsspec: pip install mistamover[url]") from None
+        for name in _TALKATIVE:
+            # What they say of every request would fill the log, and may hold what logs in there.
+            logging.getLogger(name).setLevel(logging.WARNING)
         given: dict[str, object] = {}
         if self._settings.options_file is not None:
             try:

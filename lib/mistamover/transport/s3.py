@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -48,8 +49,8 @@ class S3Files:
         self._calls = Calls("s3")
         self._client: Any = None
         self._checks = False
-        #: What was sent in parts last: the hash of the hashes, as the store gives it, and that of the whole.
-        self._composed: dict[bytes, tuple[str, str]] = {}
+        #: The hash of what was sent last, where the store has answered that it is what it has.
+        self._proven: dict[bytes, str] = {}
 
     def connect(self) -> Means:
         """See that the bucket is there and can be listed and written, and whether the store checks what it is sent."""
@@ -100,12 +101,15 @@ class S3Files:
         key = self._key(path)
         reading = Reading(source)
         metadata = {"mtime": f"{Decimal(reading.mtime_ns).scaleb(-9):f}"}
-        self._composed = {}
+        self._proven = {}
         try:
             if size <= PART:
                 data = reading.piece(size, 0)
                 reading.same()
-                self._ask("put_object", Key=key, Body=data, Metadata=metadata, **self._proof(data))
+                proof = self._proof(data)
+                answer = self._ask("put_object", Key=key, Body=data, Metadata=metadata, **proof)
+                if self._checks and answer.get("ChecksumSHA256") == proof["ChecksumSHA256"]:
+                    self._proven = {path: hashlib.sha256(data).hexdigest()}
                 told(size)
             else:
                 self._write_parts(path, key, reading, size, metadata, told)
@@ -123,13 +127,13 @@ class S3Files:
 
     def digest(self, path: bytes, algorithm: str) -> str:
         """Return the hash that the store has checked; that of an object which others sent in parts is read back."""
+        if path in self._proven:
+            return self._proven[path]
         found = self._ask("head_object", Key=self._key(path), ChecksumMode="ENABLED")
-        stored = str(found.get("ChecksumSHA256", "")).partition("-")[0]
-        composed, whole = self._composed.get(path, ("", ""))
-        if composed and stored == composed:
-            return whole
-        in_parts = "-" in str(found.get("ETag", "")) or found.get("ChecksumType") == "COMPOSITE"
-        if stored and not in_parts and "-" not in str(found["ChecksumSHA256"]):
+        stored = str(found.get("ChecksumSHA256", ""))
+        # Of what was sent in parts it is the hash of their hashes, and not every store says so in the same place.
+        in_parts = "-" in stored or "-" in str(found.get("ETag", "")) or found.get("ChecksumType") == "COMPOSITE"
+        if stored and not in_parts:
             return base64.b64decode(stored).hex()
         digest = hashlib.new(algorithm)
         for piece in self.read(path):
@@ -205,7 +209,7 @@ class S3Files:
     def _proof(self, data: bytes) -> dict[str, str]:
         """Given what is sent, return by what the store can check it."""
         if self._checks:
-            return {"ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
+            return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
         return {"ContentMD5": _base64(hashlib.md5(data, usedforsecurity=False).digest())}
 
     def _try_wrong_checksum(self) -> bool:
@@ -231,11 +235,12 @@ class S3Files:
         try:
             parts, composed, whole = self._send_parts(key, upload, reading, size, told)
             reading.same()
-            self._ask("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
+            answer = self._ask("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
         except BaseException:
             self._forget(key, upload)
             raise
-        self._composed = {path: (composed, whole)}
+        if self._checks and str(answer.get("ChecksumSHA256", "")).partition("-")[0] == composed:
+            self._proven = {path: whole}
 
     def _send_parts(
         self, key: str, upload: str, reading: Reading, size: int, told: Callable[[int], None]
@@ -277,6 +282,10 @@ def _client(settings: S3Settings) -> Any:
         from botocore.session import Session
     except ImportError:
         raise TargetError("needs the package botocore: pip install mistamover[s3]") from None
+
+    for name in ("botocore", "urllib3"):
+        # What they say of every request would fill the log, and holds what logs in there.
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     def client() -> Any:
         session = Session(profile=settings.profile)
