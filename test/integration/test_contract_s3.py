@@ -39,7 +39,7 @@ class Bucket(End):
     def __init__(self, place: Path, s3: PrivateS3) -> None:
         self.bucket = s3.bucket(uuid.uuid4().hex)
         self._s3 = s3
-        self.files: Callable[[S3Settings], S3Files] = S3Files
+        self.far: Callable[[S3Settings], S3Files] = S3Files
         super().__init__(place, self._to)
 
     def access(self, **changes: object) -> S3Settings:
@@ -59,7 +59,7 @@ class Bucket(End):
     def _to(self, _: End, target: TargetSettings, keep: bool) -> Transport:
         access = target.access if isinstance(target.access, S3Settings) else self.access()
         return ByFile(
-            lambda: self.files(access),
+            lambda: self.far(access),
             source=os.fsencode(self.source),
             target=target,
             run_dir=self.run,
@@ -107,7 +107,7 @@ class WriteOnly(S3Files):
 
 
 def test_what_the_store_has_checked_is_not_read_back(end: Bucket) -> None:
-    end.files = WriteOnly
+    end.far = WriteOnly
     transport = end.transport()
     assert "checks the sha256" in transport.open().description
     units = [end.put("small", b"content"), end.sparse("in parts", 3 * PART)]
