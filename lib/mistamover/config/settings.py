@@ -113,6 +113,15 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionSettings(AccessSettings):
+    """What the protocol of another package is told."""
+
+    options: tuple[tuple[str, str], ...]
+    """Names and values, as written."""
+    secret_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings(AccessSettings):
     """How to get at a bucket of an S3 store."""
 
