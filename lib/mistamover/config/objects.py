@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,10 @@ from mistamover.files.private import read_private
 _OUT, _S3, _URL = "outgoing", "s3", "url"
 _AMAZON = "amazonaws.com"
 
+#: Schemes of directories of this machine.
+_LOCAL = frozenset(("file", "local"))
 #: Schemes of fsspec whose filesystems rename a file over another in one step.
-_RENAMING = frozenset(("file", "local", "sftp", "ssh"))
+_RENAMING = _LOCAL | {"sftp", "ssh"}
 #: Schemes of object stores: an object appears when its upload is finished, and not before.
 _WHOLE = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"))
 #: What is kept in the memory of one process is lost with it.
@@ -68,10 +71,12 @@ def url_access(values: Values) -> UrlSettings | None:
     if scheme in _NO_TARGETS:
         message = f"{scheme}:// is lost with the process that writes there, expected a place that lasts"
         values.problem(_OUT, "target_url", message)
-    elif scheme and atomic is None and scheme not in _RENAMING | _WHOLE:
+    elif scheme and "::" not in url and atomic is None and scheme not in _RENAMING | _WHOLE:
         message = f"it is not known how a file appears at {scheme}:// targets, expected [url] atomic as well"
         hint = "read what [url] atomic means; use the protocol ftp or rsync_ssh where they will do"
         values.problem(_OUT, "target_url", message, hint)
+    if scheme in _LOCAL:
+        _apart(values, urlsplit(url).path)
     return UrlSettings(
         url=url.rstrip("/"),
         renames=atomic == "rename" if atomic else scheme in _RENAMING,
@@ -115,6 +120,16 @@ def _options_file(values: Values) -> Path | None:
             if "chmod" not in str(error):
                 values.problem(_URL, "options_file", f"{error}, expected a JSON object or lines KEY = VALUE")
     return path
+
+
+def _apart(values: Values, directory: str) -> None:
+    """Given a directory of this machine, report it if it and the stream's own lie in one another."""
+    source = values.path("data_stream", "directory")
+    if source is not None and directory:
+        here, there_ = os.path.realpath(source), os.path.realpath(directory)
+        if os.path.commonpath([here, there_]) in (here, there_):
+            message = f"{directory} and the stream's directory {source} lie in one another, expected two separate ones"
+            values.problem(_OUT, "target_url", message, "deliver into another directory")
 
 
 def _installed(values: Values, package: str, extra: str) -> None:
