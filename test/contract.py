@@ -102,7 +102,7 @@ class End:
         """
         self.source, self.target, self.run = place / "source", place / "target", place / "run"
         for directory in (self.source, self.target):
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
         self.run.mkdir(mode=0o700)
         self._make = make
         self._changes: dict[str, object] = {"directory": os.fspath(self.target), **changes}
