@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mistamover.testing import gridftp as gridftp_server
 from mistamover.testing import rabbitmq as rabbits
 from mistamover.testing import s3_server
+from mistamover.testing.gridftp import PrivateGridFtp
 from mistamover.testing.rabbitmq import PrivateRabbit
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
@@ -75,3 +77,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateS3]:
     _need("private S3 store", s3_server.available())
     with PrivateS3(tmp_path_factory.mktemp("s3")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def gridftp() -> Iterator[PrivateGridFtp]:
+    """The one private GridFTP server of this process of the tests; each test has a directory of its own there."""
+    _need("private GridFTP server", gridftp_server.available())
+    with PrivateGridFtp() as server:
+        yield server

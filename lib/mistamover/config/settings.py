@@ -7,7 +7,7 @@ classes tells whether a change of the INI files matters to a stream.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -159,8 +159,9 @@ class GridFtpSettings(AccessSettings):
     username: str | None
     proxy_server: str | None
     """The host of the MyProxy server; None makes a proxy of the user's own certificate."""
-    ini: Path | None
-    """The private file with the password on its first line; None expects a valid proxy to be there."""
+    password: str = field(repr=False)
+    """Of the key, or at the MyProxy server; empty where there is none, or it is in a file."""
+    password_file: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ _MAKERS = {
     "local": "mistamover.transport.local:make",
     "s3": "mistamover.transport.s3:make",
     "url": "mistamover.transport.objects:make",
+    "gridftp_certificate": "mistamover.transport.gridftp:make",
+    "gridftp_myproxy": "mistamover.transport.gridftp:make",
 }
 
 
