@@ -38,6 +38,9 @@ _LOOK = 0.2
 #: Seconds that a proxy has to be valid still, and that a new one is.
 _LEFT, _VALID = 3600, 12 * 3600
 
+#: These change nothing, and are asked again after a crash: gfal's sometimes have one when they are through.
+_ASKING = ("gfal-stat", "gfal-sum")
+
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
 _STATUS = re.compile(rb"^\s+Size: (\d+)\s+(.+?)\s*$", re.MULTILINE)
@@ -197,6 +200,14 @@ class GridFtpFiles:
 
     def _run(self, *words: str) -> bytes:
         """Given a command, return what it prints. Raise LinkError, TargetError, FarRefusal."""
+        try:
+            return self._run_once(*words)
+        except _Crashed:
+            if words[0] not in _ASKING:
+                raise
+            return self._run_once(*words)
+
+    def _run_once(self, *words: str) -> bytes:
         process = self._start(list(words))
         try:
             out, err = process.communicate(timeout=_BOUND)
@@ -240,6 +251,8 @@ class GridFtpFiles:
             raise LinkError("the connection was cut")
         if process.returncode == 0:
             return out
+        if process.returncode < 0:
+            raise _Crashed(f"{self._where}: {_program(process)} was ended by signal {-process.returncode}")
         # What gfal-rm says of each name it prints.
         text = " ".join((err or out).decode(errors="replace").split())
         words = f"{_program(process)}: {text[:300] or f'ended with status {process.returncode}'}"
@@ -307,6 +320,10 @@ class Proxy:
             said = " ".join((ended.stderr or ended.stdout).decode(errors="replace").replace(password, "***").split())
             raise LinkError(f"{words[0]}: {said[:300] or f'ended with status {ended.returncode}'}")
         fresh.replace(self._path)
+
+
+class _Crashed(LinkError):
+    """A program was ended by a signal that is not ours."""
 
 
 class _Nothing(FarRefusal):

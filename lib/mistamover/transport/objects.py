@@ -137,19 +137,22 @@ class FsspecFiles:
         if not self._settings.renames and size <= _SMALL:
             data = reading.piece(size, 0)
             reading.same()
-            self._run(lambda: self._fs.pipe_file(name, data))
             told(size)
+            self._run(lambda: self._fs.pipe_file(name, data), lambda: told(0))
             return
         file = self._run(lambda: self._fs.open(name, "wb"))
         try:
             for position in range(0, size, _PIECE):
-                self._write_piece(file, reading.piece(min(_PIECE, size - position), position))
-                told(min(size, position + _PIECE))
+                data = reading.piece(min(_PIECE, size - position), position)
+                self._write_piece(file, data, lambda: told(0))
+                told(position + len(data))
             reading.same()
+            if not size:
+                told(0)
         except BaseException:
             self._throw_away(file)
             raise
-        self._run(file.close)
+        self._run(file.close, lambda: told(0))
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """Yield the content of a file."""
@@ -259,8 +262,8 @@ class FsspecFiles:
         except UnicodeDecodeError:
             raise FarRefusal("its name is not valid UTF-8, and must be at this target") from None
 
-    def _write_piece(self, file: Any, data: bytes) -> None:
-        self._run(lambda: file.write(data))
+    def _write_piece(self, file: Any, data: bytes, tick: Callable[[], None]) -> None:
+        self._run(lambda: file.write(data), tick)
 
     def _throw_away(self, file: Any) -> None:
         """Given a file that is not to appear, see to it that nothing closes it: that would let it appear."""
@@ -273,14 +276,29 @@ class FsspecFiles:
             with contextlib.suppress(AttributeError):
                 file.closed = True
 
-    def _run(self, call: Callable[[], T]) -> T:
-        """Given a call of the filesystem's, return what it returns. Raise TransportError for what goes wrong."""
+    def _run(self, call: Callable[[], T], tick: Callable[[], None] | None = None) -> T:
+        """Given a call of the filesystem's, return what it returns. Raise TransportError for what goes wrong.
+
+        `tick`: as that of `Calls.run`; what it raises comes out.
+        """
+        ticked: list[BaseException] = []
+
+        def ticking() -> None:
+            try:
+                if tick is not None:
+                    tick()
+            except BaseException as error:
+                ticked.append(error)
+                raise
+
         try:
-            return self._calls.run(_BOUND, call)
+            return self._calls.run(_BOUND, call, ticking if tick is not None else None)
         except TransportError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # What a filesystem raises is up to whoever wrote it.
+            if ticked:
+                raise
             self._translate(error)
 
     def _translate(self, error: Exception) -> NoReturn:

@@ -49,6 +49,8 @@ class S3Files:
         self._calls = Calls("s3")
         self._client: Any = None
         self._checks = False
+        #: The hash of the hashes of what was sent in parts last, as the store gives it, and that of the whole.
+        self._composed: dict[bytes, tuple[str, str]] = {}
         #: The hash of what was sent last, where the store has answered that it is what it has.
         self._proven: dict[bytes, str] = {}
 
@@ -101,16 +103,17 @@ class S3Files:
         key = self._key(path)
         reading = Reading(source)
         metadata = {"mtime": f"{Decimal(reading.mtime_ns).scaleb(-9):f}"}
-        self._proven = {}
+        self._proven, self._composed = {}, {}
         try:
             if size <= PART:
                 data = reading.piece(size, 0)
                 reading.same()
                 proof = self._proof(data)
-                answer = self._ask("put_object", Key=key, Body=data, Metadata=metadata, **proof)
+                # Before anything can appear: it looks whether this is what was to be sent.
+                told(size)
+                answer = self._ask("put_object", lambda: told(0), Key=key, Body=data, Metadata=metadata, **proof)
                 if self._checks and answer.get("ChecksumSHA256") == proof["ChecksumSHA256"]:
                     self._proven = {path: hashlib.sha256(data).hexdigest()}
-                told(size)
             else:
                 self._write_parts(path, key, reading, size, metadata, told)
         except Denied as error:
@@ -131,6 +134,9 @@ class S3Files:
             return self._proven[path]
         found = self._ask("head_object", Key=self._key(path), ChecksumMode="ENABLED")
         stored = str(found.get("ChecksumSHA256", ""))
+        composed, whole = self._composed.get(path, ("", ""))
+        if composed and stored.partition("-")[0] == composed:
+            return whole
         # Of what was sent in parts it is the hash of their hashes, and not every store says so in the same place.
         in_parts = "-" in stored or "-" in str(found.get("ETag", "")) or found.get("ChecksumType") == "COMPOSITE"
         if stored and not in_parts:
@@ -184,13 +190,16 @@ class S3Files:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _ask(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """Given the name of an operation and its arguments, return the store's answer. Raise TransportError."""
+    def _ask(self, operation: str, tick: Callable[[], None] | None = None, **arguments: Any) -> Mapping[str, Any]:
+        """Given the name of an operation and its arguments, return the store's answer. Raise TransportError.
+
+        `tick`: as that of `Calls.run`.
+        """
         if self._client is None:
             raise LinkError("not connected")
         call = getattr(self._client, operation)
         answer: Mapping[str, Any] = self._calls.run(
-            _BOUND, lambda: translated(lambda: call(Bucket=self._settings.bucket, **arguments))
+            _BOUND, lambda: translated(lambda: call(Bucket=self._settings.bucket, **arguments)), tick
         )
         return answer
 
@@ -230,7 +239,7 @@ class S3Files:
     def _write_parts(
         self, path: bytes, key: str, reading: Reading, size: int, metadata: dict[str, str], told: Callable[[int], None]
     ) -> None:
-        more = {"ChecksumAlgorithm": "SHA256"} if self._checks else {}
+        more: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if self._checks else {}
         upload = self._ask("create_multipart_upload", Key=key, Metadata=metadata, **more)["UploadId"]
         try:
             parts, composed, whole = self._send_parts(key, upload, reading, size, told)
@@ -239,8 +248,10 @@ class S3Files:
         except BaseException:
             self._forget(key, upload)
             raise
-        if self._checks and str(answer.get("ChecksumSHA256", "")).partition("-")[0] == composed:
-            self._proven = {path: whole}
+        if self._checks:
+            self._composed = {path: (composed, whole)}
+            if str(answer.get("ChecksumSHA256", "")).partition("-")[0] == composed:
+                self._proven = {path: whole}
 
     def _send_parts(
         self, key: str, upload: str, reading: Reading, size: int, told: Callable[[int], None]
@@ -252,7 +263,8 @@ class S3Files:
         for position in range(0, size, length):
             data = reading.piece(min(length, size - position), position)
             proof, number = self._proof(data), len(parts) + 1
-            sent = self._ask("upload_part", Key=key, UploadId=upload, PartNumber=number, Body=data, **proof)
+            part: dict[str, Any] = {"UploadId": upload, "PartNumber": number, "Body": data, **proof}
+            sent = self._ask("upload_part", lambda: told(0), Key=key, **part)
             whole.update(data)
             composed.update(hashlib.sha256(data).digest())
             checksum = {"ChecksumSHA256": proof["ChecksumSHA256"]} if self._checks else {}
