@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from mistamover.testing import gridftp as gridftp_server
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing import s3_server
 from mistamover.testing.ftpd import PrivateFtpd
 from mistamover.testing.ftpd import available as ftpd_available
+from mistamover.testing.gridftp import PrivateGridFtp
 from mistamover.testing.rabbitmq import PrivateRabbit
+from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
 
 
@@ -88,4 +92,22 @@ def ftpsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateFtpd]:
     """As `ftpd`, by TLS."""
     _need("private FTP server with TLS", ftpd_available(tls=True))
     with PrivateFtpd(tmp_path_factory.mktemp("ftps"), Path("/"), tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateS3]:
+    """The one private S3 store of this process of the tests, which takes seconds to start; each test has buckets of
+    its own there, and may pause and resume it.
+    """
+    _need("private S3 store", s3_server.available())
+    with PrivateS3(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def gridftp() -> Iterator[PrivateGridFtp]:
+    """The one private GridFTP server of this process of the tests; each test has a directory of its own there."""
+    _need("private GridFTP server", gridftp_server.available())
+    with PrivateGridFtp() as server:
         yield server

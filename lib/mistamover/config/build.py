@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mistamover.config import targets
+from mistamover.config import objects, targets
 from mistamover.config.settings import (
     LINKS,
     DiskSettings,
@@ -30,7 +30,7 @@ from mistamover.config.values import Values
 
 _STREAM, _IN, _OUT = "data_stream", "incoming", "outgoing"
 _DISK = "disk_space_monitor"
-_WITHOUT_DIRECTORIES = ("ftp", "ftps", "gridftp_myproxy", "gridftp_certificate")
+_WITHOUT_DIRECTORIES = ("ftp", "ftps", "gridftp_myproxy", "gridftp_certificate", "s3")
 
 
 def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:
@@ -143,7 +143,8 @@ def _zips(values: Values, unit: TransferUnit) -> bool:
     if wanted and unit is TransferUnit.FILE:
         message = "has no effect: only directory units are zipped, and [data_stream] transfer_unit is file"
         values.warn(_OUT, "always_zip", message, "set transfer_unit = directory")
-    must = values.text(_OUT, "transfer_protocol") in _WITHOUT_DIRECTORIES
+    protocol = values.text(_OUT, "transfer_protocol")
+    must = protocol in _WITHOUT_DIRECTORIES or (protocol == "url" and not objects.has_directories(values))
     return (wanted or must) and unit is TransferUnit.DIRECTORY
 
 

@@ -140,6 +140,49 @@ class ExtensionSettings(AccessSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings(AccessSettings):
+    """How to get at a bucket of an S3 store."""
+
+    bucket: str
+    prefix: str
+    """What every key begins with: empty, or it ends with `/`."""
+    endpoint_url: str | None
+    region: str | None
+    profile: str | None
+    secret_file: Path | None
+    """The id of the key and the secret, a line each; None leaves it to what Amazon's own programs look at."""
+    ca_file: Path | None
+    addressing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlSettings(AccessSettings):
+    """How to get at a filesystem of fsspec."""
+
+    url: str
+    """It holds no password."""
+    renames: bool
+    """A file can be renamed over another in one step; else what is written appears when it is complete."""
+    parents: bool
+    """Directories must be there before something is written into them; else names have theirs in them."""
+    options_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridFtpSettings(AccessSettings):
+    """How globus-url-copy is called, and by what it logs in."""
+
+    cmd: tuple[str, ...]
+    port: int
+    username: str | None
+    proxy_server: str | None
+    """The host of the MyProxy server; None makes a proxy of the user's own certificate."""
+    password: str = field(repr=False)
+    """Of the key, or at the MyProxy server; empty where there is none, or it is in a file."""
+    password_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeSettings:
     """How a sender talks with the arrival monitor at its target; endings begin with a dot."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistamover.config import check, command, login
+from mistamover.config import check, command, gridftp, login, objects
 from mistamover.config.settings import (
     AccessSettings,
     ExtensionSettings,
@@ -46,6 +46,10 @@ _PROTOCOLS = {
     "ftp": _Protocol(section="ftp", access=login.ftp),
     "ftps": _Protocol(section="ftps", access=login.ftps),
     "local": _Protocol(section="local", place=lambda values: _directory_here(values)),
+    "s3": _Protocol(section="s3", access=objects.s3_access, place=objects.s3_place),
+    "url": _Protocol(section="url", access=objects.url_access, place=objects.url_place),
+    "gridftp_certificate": _Protocol(section="gridftp_certificate", access=gridftp.certificate),
+    "gridftp_myproxy": _Protocol(section="gridftp_myproxy", access=gridftp.myproxy),
 }
 
 #: Entry points of this group name protocols that other packages bring; `registry` finds their transports there.
@@ -54,7 +58,7 @@ GROUP = "mistamover.transports"
 _EXTENSION = "extension"
 
 #: Names of the original that are known, and cannot be used yet.
-_MISSING = ("rsync_native", "gridftp_myproxy", "gridftp_certificate")
+_MISSING = ("rsync_native",)
 
 
 def names() -> tuple[str, ...]:

@@ -20,6 +20,10 @@ _MAKERS = {
     "ftp": "mistamover.transport.ftp_files:make",
     "ftps": "mistamover.transport.ftp_files:make",
     "local": "mistamover.transport.local:make",
+    "s3": "mistamover.transport.s3:make",
+    "url": "mistamover.transport.objects:make",
+    "gridftp_certificate": "mistamover.transport.gridftp:make",
+    "gridftp_myproxy": "mistamover.transport.gridftp:make",
 }
 
 
