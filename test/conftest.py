@@ -9,8 +9,20 @@ from pathlib import Path
 import pytest
 
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing import rsyncd as rsyncds
 from mistamover.testing.rabbitmq import PrivateRabbit
+from mistamover.testing.rsyncd import PrivateRsyncd
 from mistamover.testing.sshd import PrivateSshd, available
+
+#: What servers of others may be like: each serves what the module `all` serves.
+MODULES = {
+    "open": (),
+    "keeps": ("refuse options = delete",),
+    "plain": ("refuse options = fsync temp-dir partial-dir link-dest checksum-choice",),
+    "writeonly": ("write only = yes",),
+    "readonly": ("read only = yes",),
+    "single": ("max connections = 1",),
+}
 
 
 def _need(what: str, reason: str | None) -> None:
@@ -63,3 +75,19 @@ def scratch(tmp_path: Path) -> Path:
     directory = tmp_path / "scratch"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(scope="session")
+def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRsyncd]:
+    """A running private rsync daemon that all tests share: not to be stopped, paused or killed."""
+    _need("private rsync daemon", rsyncds.available())
+    with PrivateRsyncd(tmp_path_factory.mktemp("rsyncd"), tmp_path_factory.getbasetemp(), modules=MODULES) as server:
+        yield server
+
+
+@pytest.fixture
+def private_rsyncd(tmp_path: Path) -> Iterator[PrivateRsyncd]:
+    """A running private rsync daemon for one test, which may do to it what it likes."""
+    _need("private rsync daemon", rsyncds.available())
+    with PrivateRsyncd(tmp_path / "private-rsyncd", tmp_path, modules=MODULES) as server:
+        yield server

@@ -30,7 +30,7 @@ from mistamover.config.values import Values
 
 _STREAM, _IN, _OUT = "data_stream", "incoming", "outgoing"
 _DISK = "disk_space_monitor"
-_WITHOUT_DIRECTORIES = ("ftp", "gridftp_myproxy", "gridftp_certificate")
+_WITHOUT_DIRECTORIES = ("rsync_native", "ftp", "gridftp_myproxy", "gridftp_certificate")
 
 
 def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:

@@ -7,7 +7,7 @@ classes tells whether a change of the INI files matters to a stream.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -110,6 +110,23 @@ class SshSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
     """How to get at a target, where that is not by ssh: each protocol that needs anything has a class of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeSettings(AccessSettings):
+    """How to get at an rsync daemon."""
+
+    rsync: tuple[str, ...]
+    host: str
+    port: int | None
+    username: str | None
+    password: str = field(repr=False)
+    """Empty where there is none, or it is in a file."""
+    password_file: Path | None
+    use_checksum: bool
+    bandwidth_limit: str | None
+    """As that of `SshSettings`."""
+    connect_timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -18,8 +18,16 @@ from typing import IO
 _PATIENCE = 5.0
 
 
-def spawn(argv: Sequence[str], *, directory: Path, stdin: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    """Given a command and the directory to run it in, start it with pipes.
+def spawn(
+    argv: Sequence[str],
+    *,
+    directory: Path,
+    stdin: int | IO[bytes] = subprocess.PIPE,
+    handles: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Given a command and the directory to run it in, start it with pipes, and with what else it is to have: open
+    descriptors, variables of the environment.
 
     The kernel ends it when the calling thread ends, even by SIGKILL, where setpriv(1) is installed; so
     it must be called by a thread that lives as long as the process may.
@@ -28,15 +36,16 @@ def spawn(argv: Sequence[str], *, directory: Path, stdin: int | IO[bytes] = subp
     program = shutil.which(argv[0])
     if program is None:
         raise FileNotFoundError(f"{argv[0]} is not installed")
-    environment = {**os.environ, "LC_ALL": "C"}
-    environment.pop("RSYNC_RSH", None)
+    variables = {**os.environ, "LC_ALL": "C", **(environment or {})}
+    variables.pop("RSYNC_RSH", None)
     return subprocess.Popen(
         [*_leash(), program, *argv[1:]],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=directory,
-        env=environment,
+        env=variables,
+        pass_fds=handles,
         bufsize=0,
     )
 

@@ -16,7 +16,8 @@ GROUP = "mistamover.transports"
 
 #: Module and function, by the name of the protocol.
 _MAKERS = {
-    "rsync_ssh": "mistamover.transport.rsync_ssh:make",
+    "rsync_ssh": "mistamover.transport.rsync_bridge:make",
+    "rsync_native": "mistamover.transport.rsync_only:make",
 }
 
 

@@ -27,7 +27,7 @@ from mistamover.transport.express import Express
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
-from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of
+from mistamover.transport.rsync_verdicts import PARTIAL, judge, verdicts_of
 from mistamover.transport.rsync_zips import ZipDelivery
 from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
@@ -108,6 +108,14 @@ class RsyncSsh:
             description=f"rsync over one ssh connection to {self._target.host}{small}, flushed by sync -f",
             trees=True,
             removal=True,
+            ways=(
+                ("rename", "by rsync, from dot-names" + (", and by a receiver of ours" if small else "")),
+                ("flush", "by sync -f at the target"),
+                ("hash", f"{self._rsyncs.proof}, computed by rsync at both ends"),
+                ("resume", f"from {_RESUME_FROM >> 20} MiB on"),
+                ("directories", "by one rename"),
+                ("removal", "by SFTP"),
+            ),
         )
 
     def suspended(self) -> bool:
@@ -244,19 +252,9 @@ class RsyncSsh:
         return verdicts
 
     def _judge(self, units: Sequence[Unit], run: RsyncRun, login: int) -> list[Verdict]:
-        complaints = parse_errors(run.stderr)
-        if run.status != 0 and not self._stands(login):
-            # Whatever it complained of, and what had arrived: that is nobody's fault but the connection's.
-            return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
-        if run.status == 0 or (run.abandoned and not run.lines):
-            return verdicts_of(self._source, units, run.lines, complaints, run, proven=run.status == 0)
-        if run.status in PARTIAL or run.abandoned:
-            seen = [unit for unit in units if unit.name in run.lines]
-            matching = self._second_look(seen) if seen else {}
-            if matching is None:
-                return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
-            return verdicts_of(self._source, units, matching, complaints, run, proven=True)
-        return verdicts_of(self._source, units, {}, complaints, run, proven=False)
+        lost = not self._stands(login)
+        algorithm = self._rsyncs.algorithm
+        return judge(self._source, units, run, lost=lost, second_look=self._second_look, algorithm=algorithm)
 
     def _stands(self, login: int) -> bool:
         return self._ssh.alive and self._ssh.generation == login
@@ -321,7 +319,9 @@ class RsyncSsh:
         return Confirmed(unit=unit, digest="", parts=parts_confirmed)
 
     def _judge_tree(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
-        return verdicts_of(self._source, units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
+        complaints, algorithm = parse_errors(run.stderr), self._rsyncs.algorithm
+        proven = run.status == 0
+        return verdicts_of(self._source, units, run.lines, complaints, run, proven=proven, algorithm=algorithm)
 
     # -- the rest of the contract -------------------------------------------------------------
 
