@@ -18,6 +18,7 @@ GROUP = "mistamover.transports"
 _MAKERS = {
     "rsync_ssh": "mistamover.transport.rsync_bridge:make",
     "rsync_native": "mistamover.transport.rsync_only:make",
+    "local": "mistamover.transport.local:make",
 }
 
 

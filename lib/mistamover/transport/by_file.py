@@ -1,0 +1,348 @@
+"""A whole transport on top of any `FarFiles`: what every protocol needs that only holds files at the far end.
+
+The work is done by the modules whose names begin with `far_`; here is the contract (see `Transport` and
+`MessagingTransport`), connection by connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode, Verify
+from mistamover.errors import LinkError, TargetError
+from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
+from mistamover.transport.base import Capabilities, Guard, Zip
+from mistamover.transport.far import FarFiles, FarRefusal, Means
+from mistamover.transport.far_place import Place
+from mistamover.transport.far_pool import Connection, Pool
+from mistamover.transport.far_source import Abandoned, NotSent, Source
+from mistamover.transport.far_trees import Tree
+from mistamover.transport.far_writing import Writing
+from mistamover.transport.far_zips import ZipWriting
+
+logger = logging.getLogger(__name__)
+
+#: Files that are flushed one by one; more are flushed together at the end of their batch.
+_FEW = 8
+
+_PROBE = b"mistamover" * 400
+
+
+class ByFile:
+    """One target of one stream, of which nothing is asked but to hold files."""
+
+    def __init__(
+        self,
+        make: Callable[[], FarFiles],
+        *,
+        source: bytes,
+        target: TargetSettings,
+        run_dir: Path,
+        owner: str,
+        keep_extra: bool,
+    ) -> None:
+        """Given what makes connections, the stream's directory, the target, a private directory here, and a name that
+        is ours alone at the target, connect to nothing yet.
+
+        `keep_extra`: a directory unit that is at the target already keeps what the new one does not hold.
+        """
+        self._source = source
+        self._target = target
+        self._keep_extra = keep_extra
+        self._pool = Pool(make)
+        self._place = Place(owner, run_dir, keep_extra=keep_extra)
+        self._told = ""
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def open(self) -> Capabilities:
+        """See `Transport.open`."""
+        with self._pool.lend() as connection:
+            self._place.clean(connection.far, connection.means)
+            means = connection.means
+            far = connection.far
+            far.look(os.fsencode(self._target.stop_file or ".stop"))
+        missing = _missing(means, self._target)
+        description = "; ".join((means.description, *missing))
+        if self._told != description:
+            self._told = description
+            logger.info("%s: %s", self._target.name, description)
+        return Capabilities(description=description, trees=means.directories and means.rename, removal=means.removal)
+
+    def suspended(self) -> bool:
+        """See `Transport.suspended`."""
+        with self._pool.lend() as connection:
+            return connection.far.look(os.fsencode(self._target.stop_file)) is not None
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
+        self._pool.abort()
+
+    def close(self, *, finished: bool) -> None:
+        """See `Transport.close`."""
+        if finished:
+            with contextlib.suppress(LinkError, TargetError), self._pool.lend() as connection:
+                self._place.clean(connection.far, connection.means)
+                self._place.leave(connection.far, connection.means)
+        self._pool.close()
+
+    def probe(self) -> None:
+        """See `Transport.probe`."""
+        with self._pool.lend() as connection:
+            self._need_room(connection.far)
+            far, means = connection.far, connection.means
+            with self._place.beside(b"probe") as first, self._place.beside(b"probe") as last:
+                name = first
+                try:
+                    _write(far, first, _PROBE)
+                    if means.flush:
+                        far.flush([first])
+                    if means.rename:
+                        far.rename(first, last)
+                        name = last
+                finally:
+                    far.remove(name)
+
+    def _need_room(self, far: FarFiles) -> None:
+        if not self._target.reserve:
+            return
+        free = far.free()
+        if free is not None and free <= self._target.reserve:
+            kept = self._target.reserve >> 20
+            raise TargetError(
+                f"{self._target.host}: {free >> 20} MiB are free in {self._target.directory}, and {kept} are to stay"
+                " free (target_reserve)"
+            )
+
+    # -- deliveries ---------------------------------------------------------------------------
+
+    def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """See `Transport.deliver`."""
+        return self._deliver(batch, guard, flush=True)
+
+    def deliver_unflushed(self, batch: Batch, guard: Guard) -> list[Verdict]:
+        """See `MessagingTransport.deliver_unflushed`."""
+        return self._deliver(batch, guard, flush=False)
+
+    def _deliver(self, batch: Batch, guard: Guard, *, flush: bool) -> list[Verdict]:
+        verdicts: dict[bytes, Verdict] = {}
+        with Source(self._source, guard) as source, self._pool.lend() as connection:
+            self._place.clean(connection.far, connection.means)
+            self._need_room(connection.far)
+            writing = self._writing(connection, source, guard, alone=len(batch.units) == 1)
+            note = self._place.begin(batch.units)
+            clean = False
+            try:
+                clean = self._send(batch.units, verdicts, writing, connection, source, flush=flush)
+            except LinkError as error:
+                if not verdicts:
+                    raise
+                # Dropped by hand: what is confirmed stays confirmed, so nothing is raised.
+                self._pool.lost(connection)
+                _fail_the_rest(batch.units, verdicts, FaultClass.LINK, str(error))
+            finally:
+                self._place.end(note, clean=clean)
+        return list(verdicts.values())
+
+    def _send(
+        self,
+        units: Sequence[Unit],
+        verdicts: dict[bytes, Verdict],
+        writing: Writing,
+        connection: Connection,
+        source: Source,
+        *,
+        flush: bool,
+    ) -> bool:
+        """Send units, and put their verdicts where they belong; return whether nothing of ours can be left there.
+
+        Raise TargetError when there is no verdict; LinkError at any time.
+        """
+        few = flush and len(units) <= _FEW
+        clean = True
+        shown: list[bytes] = []
+        trouble: TargetError | None = None
+        try:
+            for unit in units:
+                try:
+                    source.go_on()
+                    verdict = self._one(unit, writing, connection, source, flush=few)
+                except Abandoned as error:
+                    _fail_the_rest(units, verdicts, error.fault, str(error))
+                    break
+                except NotSent as error:
+                    verdict = error.verdict(unit)
+                except FarRefusal as error:
+                    verdict = Failed(unit=unit, fault=FaultClass.REFUSED, reason=str(error))
+                verdicts[unit.name] = verdict
+                if isinstance(verdict, Confirmed) and unit.kind is not Kind.TREE:
+                    shown.append(unit.name)
+        except LinkError:
+            if flush and connection.means.flush:
+                _unprove(verdicts, shown, FaultClass.LINK, "the connection was lost before it was flushed")
+            raise
+        except TargetError as error:
+            clean = False
+            trouble = error
+        if trouble is not None and not verdicts:
+            raise trouble
+        if trouble is not None:
+            _fail_the_rest(units, verdicts, FaultClass.TARGET, str(trouble))
+        try:
+            writing.dress()
+            if flush and shown:
+                writing.flush(shown)
+        except LinkError as error:
+            _unprove(verdicts, shown, FaultClass.LINK, str(error))
+            raise
+        except TargetError as error:
+            _unprove(verdicts, shown, FaultClass.TARGET, str(error))
+        return clean
+
+    def _one(self, unit: Unit, writing: Writing, connection: Connection, source: Source, *, flush: bool) -> Verdict:
+        if unit.kind is Kind.TREE:
+            tree = Tree(
+                connection.far,
+                connection.means,
+                writing,
+                source=source,
+                place=self._place,
+                keep_extra=self._keep_extra,
+            )
+            return tree.deliver(unit)
+        if unit.kind is Kind.DIRECTORY:
+            writing.empty(unit)
+            return Confirmed(unit=unit, digest="")
+        writing.above(unit.name.rpartition(b"/")[0])
+        if unit.kind is Kind.LINK:
+            writing.link(unit)
+            return Confirmed(unit=unit, digest="")
+        return Confirmed(unit=unit, digest=writing.file(unit, flush=flush), algorithm=writing.algorithm)
+
+    def deliver_zip(self, made: Zip, guard: Guard) -> Verdict:
+        """See `Transport.deliver_zip`."""
+        with Source(os.path.dirname(made.path), guard) as source, self._pool.lend() as connection:
+            self._place.clean(connection.far, connection.means)
+            self._need_room(connection.far)
+            note = self._place.begin([])
+            clean = False
+            try:
+                writing = self._writing(connection, source, guard, alone=True)
+                verdict = ZipWriting(connection.far, writing).deliver(made)
+                clean = True
+            finally:
+                self._place.end(note, clean=clean)
+        return verdict
+
+    def _writing(self, connection: Connection, source: Source, guard: Guard, *, alone: bool) -> Writing:
+        return Writing(
+            connection.far,
+            connection.means,
+            source,
+            guard=guard,
+            target=self._target,
+            place=self._place,
+            alone=alone,
+        )
+
+    def remove(self, names: Sequence[bytes]) -> list[bytes]:
+        """See `Transport.remove`."""
+        gone = []
+        with self._pool.lend() as connection:
+            for name in names:
+                # What may not be removed, or a directory that others still use, stays: it is not among those gone.
+                with contextlib.suppress(FarRefusal):
+                    there = connection.far.look(name)
+                    if there is not None and there.kind is Kind.DIRECTORY:
+                        connection.far.remove_directory(name)
+                    elif there is not None:
+                        connection.far.remove(name)
+                    gone.append(name)
+        return gone
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def put(self, files: Mapping[bytes, bytes]) -> None:
+        """See `Messenger.put`."""
+        with self._pool.lend() as connection:
+            far, means = connection.far, connection.means
+            for name, content in files.items():
+                if not means.rename:
+                    _write(far, name, content)
+                    continue
+                with self._place.beside(name) as temporary:
+                    _write(far, temporary, content)
+                    far.rename(temporary, name)
+
+    def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
+        """See `Messenger.fetch`; nobody waits here."""
+        found = {}
+        with self._pool.lend() as connection:
+            for name in names:
+                with contextlib.suppress(FarRefusal):
+                    there = connection.far.look(name)
+                    if there is not None and there.kind is Kind.FILE and there.size <= longest:
+                        content = b"".join(connection.far.read(name))
+                        if len(content) <= longest:
+                            found[name] = content
+        return found
+
+
+def _write(far: FarFiles, path: bytes, content: bytes) -> None:
+    """Given a small content of ours, write it to a name at the far end."""
+    handle = os.memfd_create("mistamover", os.MFD_CLOEXEC)
+    try:
+        os.write(handle, content)
+        far.write(path, handle, len(content), 0, lambda _: None)
+    finally:
+        os.close(handle)
+
+
+def _fail_the_rest(units: Sequence[Unit], verdicts: dict[bytes, Verdict], fault: FaultClass, reason: str) -> None:
+    for unit in units:
+        if unit.name not in verdicts:
+            verdicts[unit.name] = Failed(unit=unit, fault=fault, reason=reason)
+
+
+def _unprove(verdicts: dict[bytes, Verdict], names: Sequence[bytes], fault: FaultClass, reason: str) -> None:
+    """Take back what is confirmed for want of a flush only."""
+    for name in names:
+        verdicts[name] = Failed(unit=verdicts[name].unit, fault=fault, reason=reason)
+
+
+def _missing(means: Means, target: TargetSettings) -> list[str]:
+    """Given what a far end can do, return in words what it cannot, and what is done about that."""
+    words = []
+    if not means.hashes and target.verify is Verify.CONTENT:
+        words.append("it cannot hash: each file is read back and compared")
+    elif not means.hashes:
+        words.append("it cannot hash, and verify = size: only sizes are compared")
+    if not means.flush:
+        words.append("it cannot be asked to flush: it is trusted to keep what it has taken")
+    if not means.rename:
+        words.append("it cannot rename: files are written under their final names, which it shows when they are whole")
+    if not means.directories:
+        words.append("it has no directories: directory units travel as zips, empty directories do not arrive")
+    if not means.links:
+        words.append("it has no symbolic links: they are refused")
+    if not means.attributes:
+        words.append("modes and times are not kept")
+    if not means.removal:
+        words.append("nothing can be removed there")
+    return words
+
+
+def make(files: Callable[[], FarFiles], stream: StreamSettings, target: TargetSettings, owner: str) -> ByFile:
+    """Given what makes connections, and the arguments of `registry.Maker`, return the transport."""
+    return ByFile(
+        files,
+        source=os.fsencode(stream.directory),
+        target=target,
+        run_dir=stream.state_dir / "run",
+        owner=owner,
+        keep_extra=stream.mode is TransferMode.MOVE or not stream.mirror_delete,
+    )

@@ -1,0 +1,350 @@
+"""The protocol `local`: a directory of this machine, or a share that is mounted here.
+
+Every path is resolved below a descriptor of the target directory, part by part and never through a link.  Content is
+shared with the source where the filesystem can (a clone), copied by the kernel where that is possible, and read back
+from the disk rather than from memory where that is cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+
+from mistamover.config.settings import StreamSettings, TargetSettings
+from mistamover.errors import LinkError, TargetError
+from mistamover.files.durable import sync_filesystem
+from mistamover.files.identity import DirectoryHandles, kind_of
+from mistamover.files.names import base, display, parent
+from mistamover.transport import by_file
+from mistamover.transport.far import FarRefusal, Means, There
+
+_CHUNK = 1 << 20
+
+#: Bytes that are copied between two looks at whether the attempt is to end.
+_STRIDE = 8 << 20
+
+#: From this size on a clone is worth a try, and what is read back comes from the disk.
+_LARGE = 1 << 20
+
+#: Paths that are flushed one by one; for more, their whole filesystem is.
+_FEW = 32
+
+#: ioctl: share the content of another file.
+_FICLONE = 0x40049409
+
+_TARGET = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.EFBIG})
+_LOST = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ESHUTDOWN})
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class LocalFiles:
+    """See `FarFiles`."""
+
+    def __init__(self, directory: str) -> None:
+        """Given the target directory, open nothing yet."""
+        self._directory = os.fsencode(directory)
+        self._handles = DirectoryHandles(self._directory)
+        self._place = (0, 0)
+        self._aborted = False
+        # What was written last is most likely to be read back and dressed next.
+        self._last: tuple[bytes, int] | None = None
+
+    def connect(self) -> Means:
+        """See `FarFiles.connect`; the directory is not made: where nothing is mounted, it would be a wrong one."""
+        try:
+            status = os.fstat(self._handles.get(b""))
+        except OSError as error:
+            where, why = display(self._directory), error.strerror or error
+            hint = ": make it, or mount what it is on" if error.errno == errno.ENOENT else ""
+            raise TargetError(f"the target directory {where} cannot be used ({why}){hint}") from error
+        self._place = (status.st_dev, status.st_ino)
+        return Means(
+            description=f"copied into the directory {display(self._directory)} of this machine",
+            rename=True,
+            whole=False,
+            directories=True,
+            links=True,
+            attributes=True,
+            flush=True,
+            hashes=(),
+            resume=True,
+        )
+
+    def look(self, path: bytes) -> There | None:
+        """See `FarFiles.look`."""
+        if b"/" not in path:
+            self._still_there()
+        try:
+            with self._refusing(path):
+                status = self._handles.lstat(path)
+        except _Missing:
+            return None
+        return There(kind=kind_of(status), size=status.st_size, mtime=status.st_mtime)
+
+    def names(self, path: bytes) -> list[bytes]:
+        """See `FarFiles.names`."""
+        with self._refusing(path):
+            return [os.fsencode(name) for name in os.listdir(self._handles.get(path))]
+
+    def make_directory(self, path: bytes) -> None:
+        """See `FarFiles.make_directory`."""
+        above, last = self._split(path)
+        with self._refusing(path):
+            try:
+                os.mkdir(last, 0o700, dir_fd=above)
+            except FileExistsError:
+                self._handles.get(path)
+
+    def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
+        """See `FarFiles.write`."""
+        self._let_go()
+        above, last = self._split(path)
+        flags = _WRITE if offset else _WRITE | os.O_TRUNC
+        with self._refusing(path):
+            handle = os.open(last, flags, 0o600, dir_fd=above)
+            self._last = (path, handle)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FarRefusal(f"{display(path)} is not a file")
+        if size - offset >= _LARGE:
+            offset = self._by_kernel(path, handle, source, size, offset, told)
+        while offset < size:
+            piece = os.pread(source, min(_CHUNK, size - offset), offset)
+            if not piece:
+                return
+            with self._refusing(path):
+                _write_all(handle, piece, offset)
+            offset += len(piece)
+            told(offset)
+            if offset < size:
+                self._go_on()
+
+    def read(self, path: bytes) -> Iterator[bytes]:
+        """See `FarFiles.read`."""
+        with self._opened(path) as handle:
+            with self._refusing(path):
+                size = os.fstat(handle).st_size
+                if size >= _LARGE:
+                    # What is on the disk already can be forgotten, and is then read from there.
+                    os.fdatasync(handle)
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            position = 0
+            while True:
+                self._go_on()
+                with self._refusing(path):
+                    piece = os.pread(handle, _CHUNK, position)
+                if piece:
+                    yield piece
+                position += len(piece)
+                if len(piece) < min(_CHUNK, size) or position == size:
+                    return
+
+    def digest(self, path: bytes, algorithm: str) -> str:
+        """See `FarFiles.digest`: nobody else is there who could compute one."""
+        raise FarRefusal(f"{display(path)}: nothing at the target computes {algorithm}")
+
+    def set_attributes(self, path: bytes, mode: int, mtime_ns: int) -> None:
+        """See `FarFiles.set_attributes`."""
+        with self._opened(path) as handle, self._refusing(path):
+            status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                # What comes into it belongs to its group: that is the target's own affair.
+                mode |= status.st_mode & stat.S_ISGID
+            if stat.S_IMODE(status.st_mode) != mode:
+                os.fchmod(handle, mode)
+            os.utime(handle, ns=(mtime_ns, mtime_ns))
+
+    def flush(self, paths: Sequence[bytes]) -> None:
+        """See `FarFiles.flush`."""
+        if len(paths) <= _FEW:
+            for path in paths:
+                with self._opened(path, links=True) as handle, self._refusing(path):
+                    os.fsync(handle)
+        else:
+            flushed = set()
+            for directory in {parent(path) for path in paths}:
+                with self._refusing(directory):
+                    handle = self._handles.get(directory)
+                    device = os.fstat(handle).st_dev
+                    if device not in flushed:
+                        sync_filesystem(handle)
+                        flushed.add(device)
+        self._still_there()
+        self._handles_still_lead_there({parent(path) for path in paths})
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """See `FarFiles.rename`."""
+        self._go_on()
+        from_above, from_last = self._split(old)
+        to_above, to_last = self._split(new)
+        with self._refusing(new):
+            os.rename(from_last, to_last, src_dir_fd=from_above, dst_dir_fd=to_above)
+        if self._last is None or self._last[0] != old:
+            # Perhaps a directory: descriptors of what was in it are not where they were.
+            self._handles.close()
+        self._let_go()
+
+    def symlink(self, text: bytes, path: bytes) -> None:
+        """See `FarFiles.symlink`."""
+        above, last = self._split(path)
+        with self._refusing(path):
+            os.symlink(text, last, dir_fd=above)
+
+    def remove(self, path: bytes) -> None:
+        """See `FarFiles.remove`."""
+        try:
+            above, last = self._split(path)
+            with self._refusing(path):
+                os.unlink(last, dir_fd=above)
+        except _Missing:
+            return
+
+    def remove_directory(self, path: bytes) -> None:
+        """See `FarFiles.remove_directory`."""
+        self._let_go()
+        try:
+            above, last = self._split(path)
+            with self._refusing(path):
+                os.rmdir(last, dir_fd=above)
+        except _Missing:
+            return
+        self._handles.close()
+
+    def free(self) -> int | None:
+        """See `FarFiles.free`."""
+        with self._refusing(b""):
+            room = os.fstatvfs(self._handles.get(b""))
+        return room.f_bavail * room.f_frsize
+
+    def abort(self) -> None:
+        """See `FarFiles.abort`: a call of the kernel cannot be cut, what follows it is."""
+        self._aborted = True
+
+    def close(self) -> None:
+        """See `FarFiles.close`."""
+        self._let_go()
+        self._handles.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _by_kernel(
+        self, path: bytes, handle: int, source: int, size: int, offset: int, told: Callable[[int], None]
+    ) -> int:
+        """Let the kernel share or copy what it can; return how far it came."""
+        if not offset:
+            try:
+                fcntl.ioctl(handle, _FICLONE, source)
+            except OSError:
+                pass
+            else:
+                told(size)
+                return size
+        while offset < size:
+            try:
+                copied = os.copy_file_range(source, handle, min(_STRIDE, size - offset), offset, offset)
+            except OSError as error:
+                if error.errno in _TARGET and error.errno != errno.EIO:
+                    raise _turned(path, error) from error
+                # Who is to blame, if anybody, is found out by reading and writing.
+                return offset
+            if not copied:
+                return offset
+            offset += copied
+            # The disk is kept busy meanwhile, so that little is left for the end.
+            os.posix_fadvise(handle, 0, offset, os.POSIX_FADV_DONTNEED)
+            told(offset)
+            self._go_on()
+        return offset
+
+    @contextlib.contextmanager
+    def _opened(self, path: bytes, *, links: bool = False) -> Iterator[int]:
+        """Yield a descriptor of what has a name; with `links`, of the directory of a link."""
+        if self._last is not None and self._last[0] == path:
+            yield self._last[1]
+            return
+        above, last = self._split(path)
+        with self._refusing(path):
+            if not path:
+                handle = os.dup(self._handles.get(b""))
+            elif links and stat.S_ISLNK(self._handles.lstat(path).st_mode):
+                handle = os.dup(above)
+            else:
+                handle = os.open(last, _READ, dir_fd=above)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _split(self, path: bytes) -> tuple[int, bytes]:
+        """Given a path, return a descriptor of its directory, and its name there."""
+        with self._refusing(path):
+            return self._handles.get(parent(path)), base(path)
+
+    def _let_go(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            os.close(last[1])
+
+    def _go_on(self) -> None:
+        if self._aborted:
+            raise LinkError("the connection was cut")
+
+    def _still_there(self) -> None:
+        self._go_on()
+        try:
+            status = os.stat(self._directory)
+        except OSError as error:
+            raise TargetError(f"{display(self._directory)}: {error.strerror or error}") from error
+        if (status.st_dev, status.st_ino) != self._place:
+            raise TargetError(f"{display(self._directory)} was removed or replaced by another directory")
+
+    def _handles_still_lead_there(self, directories: set[bytes]) -> None:
+        """Make sure that what was put into directories can be found under their names."""
+        for directory in directories:
+            if not directory:
+                continue
+            with self._refusing(directory):
+                kept, found = os.fstat(self._handles.get(directory)), self._handles.lstat(directory)
+                if (kept.st_dev, kept.st_ino) != (found.st_dev, found.st_ino):
+                    self._handles.close()
+                    raise TargetError(f"{display(directory)} was replaced by another directory at the target")
+
+    @contextlib.contextmanager
+    def _refusing(self, path: bytes) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _turned(path, error) from error
+
+
+class _Missing(FarRefusal):
+    """There is nothing of the name."""
+
+
+def _turned(path: bytes, error: OSError) -> Exception:
+    words = f"{display(path)}: {error.strerror or error}"
+    if error.errno in _LOST:
+        return LinkError(words)
+    if error.errno in _TARGET:
+        return TargetError(words)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return _Missing(words)
+    return FarRefusal(words)
+
+
+def _write_all(handle: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, position)
+        position += written
+        view = view[written:]
+
+
+def make(stream: StreamSettings, target: TargetSettings, owner: str) -> by_file.ByFile:
+    """See `registry.Maker`."""
+    return by_file.make(lambda: LocalFiles(target.directory), stream, target, owner)
