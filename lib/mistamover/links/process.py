@@ -23,11 +23,10 @@ def spawn(
     *,
     directory: Path,
     stdin: int | IO[bytes] = subprocess.PIPE,
-    handles: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Given a command and the directory to run it in, start it with pipes, and with what else it is to have: open
-    descriptors, variables of the environment.
+    """Given a command and the directory to run it in, start it with pipes, and with more variables of the
+    environment if need be.
 
     The kernel ends it when the calling thread ends, even by SIGKILL, where setpriv(1) is installed; so
     it must be called by a thread that lives as long as the process may.
@@ -45,7 +44,6 @@ def spawn(
         stderr=subprocess.PIPE,
         cwd=directory,
         env=variables,
-        pass_fds=handles,
         bufsize=0,
     )
 

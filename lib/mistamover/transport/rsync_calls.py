@@ -44,7 +44,7 @@ class Command:
 
     def data(self, *extra: str) -> list[str]:
         """Return the words for files of a stream: whole, with all that belongs to them, and a hash for each."""
-        argv = [*self.rsync, "-lptgoHS", *LISTENING, "--outbuf=L", "--timeout=300", "--modify-window=-1"]
+        argv = [*self.rsync, "-lptgoHS", *LISTENING, "--outbuf=L", "--timeout=300"]
         if self.compress:
             argv.append("--compress")
         if self.bandwidth_limit:
@@ -79,7 +79,6 @@ class Runs:
         stack: contextlib.ExitStack,
         *,
         background: bool = False,
-        handles: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
     ) -> RsyncRun:
         """Given the whole command, what is to be undone when it has ended, and what else it needs, start it.
@@ -92,7 +91,6 @@ class Runs:
             stack.close,
             section=self.section,
             background=background,
-            handles=handles,
             environment=environment,
         )
         self._running.add(run)

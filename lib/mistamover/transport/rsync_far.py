@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from mistamover.files.private import read_private
 from mistamover.links.chosen import ChosenLink
 from mistamover.links.login import Login
 
+#: What the names of files with a password begin with; each lives as long as one run.
+_PASSWORD = "password-"  # noqa: S105
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
@@ -22,8 +26,6 @@ class Passage:
 
     words: Sequence[str]
     """Options."""
-    handles: Sequence[int] = ()
-    """Descriptors that it must have."""
 
 
 class RsyncFar(Protocol):
@@ -62,9 +64,11 @@ class Daemon:
 
     secluded = True
 
-    def __init__(self, settings: NativeSettings) -> None:
-        """Given how to get there, do nothing yet."""
+    def __init__(self, settings: NativeSettings, run_dir: Path) -> None:
+        """Given how to get there, and a private directory, do nothing yet."""
         self._settings = settings
+        self._run_dir = run_dir
+        self._cleared = False
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         user = f"{settings.username}@" if settings.username else ""
         port = f":{settings.port}" if settings.port is not None else ""
@@ -72,20 +76,24 @@ class Daemon:
         self._url = f"rsync://{user}{self._address}/"
 
     def open(self) -> None:
-        """See `RsyncFar.open`."""
+        """See `RsyncFar.open`: a predecessor that was killed may have left a password."""
+        if not self._cleared:
+            for path in self._run_dir.glob(f"{_PASSWORD}*"):
+                path.unlink(missing_ok=True)
+            self._cleared = True
 
     @contextlib.contextmanager
     def passage(self) -> Iterator[Passage]:
         """See `RsyncFar.passage`."""
         words = [f"--contimeout={max(1, round(self._settings.connect_timeout))}"]
-        # A file without a name: nothing is left of it, whatever happens.  With an empty one rsync asks nobody.
-        handle = os.memfd_create("password")
+        # rsync 3.5 takes no descriptor in its place.  With an empty one rsync asks nobody.
+        handle, path = tempfile.mkstemp(prefix=_PASSWORD, dir=self._run_dir)
         try:
-            os.fchmod(handle, 0o600)
-            os.write(handle, self._password().encode() + b"\n")
-            yield Passage(words=[*words, f"--password-file=/dev/fd/{handle}"], handles=(handle,))
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._password().encode() + b"\n")
+            yield Passage(words=[*words, f"--password-file={path}"])
         finally:
-            os.close(handle)
+            os.unlink(path)
 
     def place(self, directory: str) -> str:
         """See `RsyncFar.place`."""

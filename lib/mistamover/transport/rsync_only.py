@@ -191,7 +191,7 @@ class RsyncOnly:
 
         def words() -> list[str]:
             terms = self._terms
-            argv = self._command.data(self._command.resent(), *terms.hashing(), *self._place.words(slot))
+            argv = self._command.data(self._command.resent(), *terms.exact(), *self._place.words(slot))
             argv += terms.some("--fsync") if flush else []
             if resume and terms.allows("--partial-dir"):
                 argv += [*terms.some("--partial-dir", *resume), "--info=progress2", "--outbuf=N"]
@@ -209,7 +209,7 @@ class RsyncOnly:
     def _second_look(self, units: Sequence[Unit]) -> dict[bytes, Line] | None:
         """Compare the content of units at both ends; return the lines that match, None if that is impossible."""
         run = self._runs.run(
-            lambda: self._command.data("--dry-run", "--checksum", *self._terms.hashing()),
+            lambda: self._command.data("--dry-run", "--checksum", *self._terms.exact()),
             [unit.name for unit in units],
             here=self._source,
         )
@@ -283,7 +283,7 @@ def make(stream: StreamSettings, target: TargetSettings, owner: str) -> RsyncOnl
             use_checksum=settings.use_checksum,
             bandwidth_limit=settings.bandwidth_limit,
         ),
-        far=Daemon(settings),
+        far=Daemon(settings, stream.state_dir / "run"),
         run_dir=stream.state_dir / "run",
         owner=owner,
     )

@@ -234,7 +234,6 @@ class OnlyRuns:
             run = self._runs.start(
                 [*argv, *passage.words, "--", *ends],
                 stack,
-                handles=passage.handles,
                 environment=self.terms.environment(),
             )
         except BaseException:

@@ -51,7 +51,7 @@ class OnlyZips:
         """Hold the zip against what has a name at the target; None if nothing has. Raise LinkError or TargetError."""
         with _named(made.path, name) as directory:
             run = self._runs.run(
-                lambda: self._runs.command.data("--dry-run", "--checksum", "--existing", *self._terms.hashing()),
+                lambda: self._runs.command.data("--dry-run", "--checksum", "--existing", *self._terms.exact()),
                 [name],
                 here=directory,
             )
@@ -102,7 +102,7 @@ class OnlyZips:
         return verdict
 
     def _showing(self, *, links: bool, replace: bool) -> list[str]:
-        argv = self._runs.command.data("--checksum", *self._terms.hashing(), *self._terms.some("--fsync"))
+        argv = self._runs.command.data("--checksum", *self._terms.exact(), *self._terms.some("--fsync"))
         if links:
             argv += self._terms.some("--link-dest", self._place.anchored(f"{self._place.path}/{_STAGING}"))
         return argv if replace else [*argv, "--ignore-existing"]
@@ -125,7 +125,7 @@ class OnlyZips:
         def words() -> list[str]:
             # What an attempt that broke off has left there is gone on with.
             argv = self._runs.command.data("--ignore-times", "--inplace", "--info=progress2", "--outbuf=N")
-            return [*argv, *self._terms.hashing(), *self._terms.some("--fsync")]
+            return [*argv, *self._terms.exact(), *self._terms.some("--fsync")]
 
         with _named(made.path, name) as directory:
             run = self._runs.run(words, [name], here=directory, below=staging, guard=guard)

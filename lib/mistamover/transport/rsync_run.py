@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -40,17 +40,16 @@ class RsyncRun:
         *,
         section: str,
         background: bool = False,
-        handles: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Given the command and the directory to run it in, start it. Raise TargetError if there is no rsync here.
 
         `release` is called once the process has ended; with `background` the process gives way to others.  It gets
-        `handles` and `environment` in addition; `section` is where the operator has written the command.
+        `environment` in addition; `section` is where the operator has written the command.
         """
         self._release = release
         try:
-            self._process = processes.spawn(argv, directory=directory, handles=handles, environment=environment)
+            self._process = processes.spawn(argv, directory=directory, environment=environment)
         except FileNotFoundError as error:
             release()
             raise TargetError(f"{error}: install the package rsync, or mend [{section}] cmd") from None

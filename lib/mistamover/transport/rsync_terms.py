@@ -31,6 +31,7 @@ _SAME = {"-s": "--secluded-args", "--protect-args": "--secluded-args", "-T": "--
 
 #: In the order in which they are given up where nobody says which one it is: the newest first.
 _OPTIONS = (
+    "--modify-window",
     "--fsync",
     "--checksum-choice",
     "--secluded-args",
@@ -106,6 +107,10 @@ class Terms:
     def hashing(self) -> list[str]:
         """Return the words that choose the hash."""
         return self.some("--checksum-choice", self.hash)
+
+    def exact(self) -> list[str]:
+        """Return the words for files of a stream: which hash, and that times count to the nanosecond."""
+        return [*self.hashing(), *self.some("--modify-window", "-1")]
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables that choose the hash where no option may: an rsync before 3.2 knows md5 only."""

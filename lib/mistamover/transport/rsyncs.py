@@ -139,7 +139,7 @@ class Rsyncs:
     def _arguments(self, *extra: str) -> list[str]:
         if not self._agreed:
             self._agree()
-        return self._command.data(SECLUDED, *self._terms.hashing(), *extra)
+        return self._command.data(SECLUDED, *self._terms.exact(), *extra)
 
     def _agree(self) -> None:
         """Find out whether the other end knows the hash; where it is too old for that, another one is used.
@@ -147,7 +147,7 @@ class Rsyncs:
         Any other trouble is met again by whoever sends something, and told there.
         """
         for _ in range(2):
-            argv = self._command.data(SECLUDED, "--dry-run", *self._terms.hashing())
+            argv = self._command.data(SECLUDED, "--dry-run", *self._terms.exact())
             run = self._start(argv, self._ssh.directory)
             run.send([b"."], None)
             self._agreed = run.status == 0
