@@ -149,7 +149,7 @@ class PrivateRsyncd:
             f"lock file = {self.directory / 'lock'}",
             f"secrets file = {self.directory / 'secrets'}",
             "use chroot = no",
-            "munge symlinks = no",
+            "munge symlinks = yes",
             "read only = no",
             # As whoever runs the tests: without this it is nobody, if that is root.
             *([f"uid = {os.geteuid()}", f"gid = {os.getegid()}"] if os.geteuid() == 0 else []),

@@ -49,6 +49,9 @@ class RsyncFar(Protocol):
     def top_and_rest(self, directory: str) -> tuple[str, str]:
         """Given a directory at the target, return one that is there for certain, and the way from there to it."""
 
+    def fetching(self, directory: str) -> tuple[str, bytes]:
+        """Given a directory at the target, return where names to be fetched begin, and what stands before each."""
+
     def description(self) -> str:
         """Return in words what is there."""
 
@@ -108,6 +111,11 @@ class Daemon:
         module, _, rest = directory.partition("/")
         return module, rest
 
+    def fetching(self, directory: str) -> tuple[str, bytes]:
+        """See `RsyncFar.fetching`: a daemon of 3.5 without chroot finds no file of a list below the top of a module."""
+        module, rest = self.top_and_rest(directory)
+        return module, os.fsencode(f"{rest}/./") if rest else b""
+
     def description(self) -> str:
         """See `RsyncFar.description`."""
         return f"rsync daemon {self._address}"
@@ -164,6 +172,10 @@ class RestrictedKey:
         """See `RsyncFar.top_and_rest`."""
         rest = directory.strip("/")
         return ("" if directory.startswith("/") else "."), rest
+
+    def fetching(self, directory: str) -> tuple[str, bytes]:
+        """See `RsyncFar.fetching`."""
+        return directory, b""
 
     def description(self) -> str:
         """See `RsyncFar.description`."""

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 #: From this size on a file is worth resuming after a broken attempt.
 _RESUME_FROM = 16 * 1024 * 1024
 
+#: Bytes that a probe writes: what is empty fits on a full disk.
+_PROBED = 4096
+
 
 class RsyncOnly:
     """One target of one stream; see `Transport`."""
@@ -177,6 +180,7 @@ class RsyncOnly:
                 second_look=self._second_look,
                 algorithm=self._terms.algorithm,
             )
+            verdicts = self._without_bent_links(verdicts)
             sealed = not flush or self._seal(slot, verdicts)
             if slot is not None:
                 slot.clean = run.status == 0 and sealed
@@ -198,6 +202,31 @@ class RsyncOnly:
             return argv
 
         return self._runs.run(words, [unit.name for unit in units], here=self._source, guard=guard)
+
+    def _without_bent_links(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """See whether links lead there where they lead here: a daemon without chroot takes the root off their way."""
+        names = [v.unit.name for v in verdicts if isinstance(v, Confirmed) and v.unit.kind is Kind.LINK]
+        if not names:
+            return list(verdicts)
+        there = self._runs.links(names)
+        reason = "the server changes where this link leads: its module needs `use chroot` or `munge symlinks`"
+        return [
+            Failed(unit=verdict.unit, fault=FaultClass.REFUSED, reason=reason)
+            if verdict.unit.name in names and self._is_bent(verdict.unit.name, there)
+            else verdict
+            for verdict in verdicts
+        ]
+
+    def _is_bent(self, name: bytes, there: Mapping[bytes, bytes] | None) -> bool:
+        try:
+            here = os.readlink(self._source + b"/" + name)
+        except OSError:
+            # Changed or gone: it is not removed for that either.
+            return False
+        if there is None:
+            # What leads nowhere else is changed by no server.
+            return here.startswith(b"/") or b".." in here.split(b"/")
+        return there.get(name) != here
 
     def _seal(self, slot: Slot | None, verdicts: Sequence[Verdict]) -> bool:
         """Have the new names on disk as well: they are, when something that was written later is."""
@@ -247,7 +276,7 @@ class RsyncOnly:
         self.suspended()
         with self._place.slot() as slot:
             if slot is not None:
-                if why := self._place.prove(slot):
+                if why := self._place.prove(slot, bytes(_PROBED)):
                     raise TargetError(f"{self._far.description()}: nothing can be written there: {why}")
                 self._place.unprove(slot)
                 slot.clean = True

@@ -100,7 +100,7 @@ class OwnPlace:
         """Given a path relative to the target directory, return it as an option takes it."""
         return f"{self._runs.far.anchored(self._runs.directory)}/{path}"
 
-    def prove(self, slot: Slot) -> str:
+    def prove(self, slot: Slot, content: bytes = b"") -> str:
         """Write a small file into a slot, as all are written, flushed and renamed; return why it failed, or nothing.
 
         What was flushed after a rename takes the rename with it to the disk, as journals of filesystems are written in
@@ -108,7 +108,7 @@ class OwnPlace:
         """
         with self._runs.staging() as staging:
             with open(staging + b"/" + _PROBE, "wb") as file:
-                file.write(os.urandom(16))
+                file.write(content)
             run = self._run_probe(staging, slot)
         return "" if run.status == 0 and _PROBE in run.lines else words_of(run)
 

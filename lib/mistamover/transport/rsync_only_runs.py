@@ -74,19 +74,31 @@ class OnlyRuns:
         top: str | None = None,
         guard: Guard | None = None,
         needs: str = "",
-        back: bool = False,
     ) -> Ended:
         """Given what makes the words, the names, the directory here and the one below the target directory (or below
-        `top`), run rsync to its end, again and again without what is refused, except for `needs`.
-
-        `back`: the names are fetched.  Raise LinkError or TargetError if nothing can be begun.
+        `top`), run rsync to its end, again and again without what is refused, except for `needs`.  Raise LinkError or TargetError if nothing can be begun.
         """
         base = self.directory if top is None else top
         there = self.far.place(f"{base}/{below}" if below else base)
-        ends = [os.fsdecode(here.rstrip(b"/")) + "/", there]
+        return self._agreeing(words, names, [_slashed(here), there], guard, needs)
+
+    def _back(self, words: Sequence[str], names: Iterable[bytes], here: bytes) -> Ended:
+        """Fetch names into a directory here, as far as they are there."""
+        base, before = self.far.fetching(self.directory)
+        ends = [self.far.place(base), _slashed(here)]
+        return self._agreeing(lambda: self.command.small(*words), [before + name for name in names], ends, None, "")
+
+    def _agreeing(
+        self,
+        words: Callable[[], list[str]],
+        names: Collection[bytes],
+        ends: list[str],
+        guard: Guard | None,
+        needs: str,
+    ) -> Ended:
         while True:
             argv = [*words(), *self.terms.some("--secluded-args")]
-            run = self._in_turn(argv, ends[::-1] if back else ends, names, guard)
+            run = self._in_turn(argv, ends, names, guard)
             if run.status == 0 or run.abandoned:
                 return run
             refused = self.terms.learn(run.stderr, argv)
@@ -193,8 +205,15 @@ class OnlyRuns:
 
     def fetch(self, staging: Path, names: Iterable[bytes], longest: int) -> Ended:
         """See `small_files.Carrier`."""
-        words = (*FETCH, f"--max-size={longest}")
-        return self.run(lambda: self.command.small(*words), list(names), here=os.fsencode(staging), back=True)
+        return self._back((*FETCH, f"--max-size={longest}"), names, os.fsencode(staging))
+
+    def links(self, names: Sequence[bytes]) -> dict[bytes, bytes] | None:
+        """Given names of links at the target, return where they lead; None where nothing can be read there."""
+        with self.staging() as staging:
+            run = self._back((*FETCH, "--links"), names, staging)
+            if run.status != 0 and run.status not in PARTIAL:
+                return None
+            return {name: os.readlink(staging + b"/" + name) for name in names if os.path.islink(staging + b"/" + name)}
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[bytes]:
@@ -244,8 +263,15 @@ class OnlyRuns:
 
 
 def words_of(run: Ended) -> str:
-    """Given a run that came to nothing, return why."""
+    """Given a run that came to nothing, return why: the server's words first, for its end is only their consequence."""
+    said = [line.strip() for line in run.stderr.decode("utf-8", "backslashreplace").splitlines()]
+    if telling := [line for line in said if "ERROR: " in line or "rrsync error" in line]:
+        return "; ".join(telling[:3])
     return parse_errors(run.stderr).summary() or f"rsync ended with status {run.status}"
+
+
+def _slashed(path: bytes) -> str:
+    return os.fsdecode(path.rstrip(b"/")) + "/"
 
 
 def _given_up(guard: Guard | None) -> bool:
