@@ -76,7 +76,9 @@ class OnlyRuns:
         needs: str = "",
     ) -> Ended:
         """Given what makes the words, the names, the directory here and the one below the target directory (or below
-        `top`), run rsync to its end, again and again without what is refused, except for `needs`.  Raise LinkError or TargetError if nothing can be begun.
+        `top`), run rsync to its end, again and again without what is refused, except for `needs`.
+
+        Raise LinkError or TargetError if nothing can be begun.
         """
         base = self.directory if top is None else top
         there = self.far.place(f"{base}/{below}" if below else base)
