@@ -16,14 +16,8 @@ from integration.test_rsync_native import make_files
 from mistamover.testing.sshd import PrivateSshd
 from support import Site, Stream, contents, wait_until
 
-#: A far rsync that knows what 3.1 knew: no --fsync, no choice of a hash, md5 and nothing else.
+#: A far rsync that can prove files by md5 only, as one before 3.2.
 OLD_RSYNC = """#!/bin/sh
-for word do
-  case $word in
-    --fsync|--checksum-choice*) echo "rsync: on remote machine: $word: unknown option" >&2
-      echo "rsync error: syntax or usage error (code 1) at main.c(1767) [server=3.1.3]" >&2; exit 1;;
-  esac
-done
 RSYNC_CHECKSUM_LIST=md5 exec rsync "$@"
 """
 

@@ -17,6 +17,7 @@ _REFUSALS = (
     re.compile(rb"refuse (-[\w-]+)"),
     re.compile(rb"rsync: (?:\[[^]]*\] )?(?:on remote machine: )?(-[\w-]+)[^:\n]*: unknown option"),
     re.compile(rb"option (-[\w-]+) has been disabled on this server"),
+    re.compile(rb"Your (-[\w-]+) value [^\n]*refused by the server"),
 )
 _UNKNOWN_HASH = (b"unknown checksum name", b"Unable to negotiate", b"checksum type", b"Failed to negotiate a checksum")
 
