@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
-COMMANDS = ("status", "why", "history", "quarantine", "receipts", "alert")
+COMMANDS = ("status", "why", "history", "check", "quarantine", "receipts", "alert")
 
 _EPILOG = """\
 examples:
@@ -21,6 +21,7 @@ examples:
   mistamover status --watch              see what every stream is doing
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
+  mistamover check demo                  log in at the target of a stream and try what can be had there
   mistamover quarantine list             list what could not be delivered, and why
   mistamover receipts verify             prove the receipts of other agents
   mistamover alert test                  send a mail and a notification to see whether they arrive
