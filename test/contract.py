@@ -35,6 +35,9 @@ BIG = 20 * 1024 * 1024
 #: So large that nobody is through with it before something happens.
 HUGE = 96 * 1024 * 1024
 
+#: Contents of what is no file, or has nothing in it.
+_NOTHING = (b"", hashlib.sha256().hexdigest())
+
 _NO_SSH = SshSettings(
     rsync=("rsync",),
     ssh=("ssh",),
@@ -82,6 +85,8 @@ class Traits:
     """Tells whether it can hold a name: others are refused."""
     reserve: bool = True
     """It says how much is free."""
+    notices_changes: bool = True
+    """Its verdict tells of a change under way; where not, the hand-over, which looks at each file again, does."""
     huge: int = HUGE
     """A size that takes a noticeable time."""
 
@@ -97,7 +102,7 @@ class End:
         """
         self.source, self.target, self.run = place / "source", place / "target", place / "run"
         for directory in (self.source, self.target):
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
         self.run.mkdir(mode=0o700)
         self._make = make
         self._changes: dict[str, object] = {"directory": os.fspath(self.target), **changes}
@@ -415,7 +420,8 @@ class Contract:
         verdicts = deliver(transport, [unit], Watcher(progressed=change))
         if not done:
             pytest.skip("it went too quickly to tell how far it was")
-        assert fault(verdicts[b"big"]) is FaultClass.CHANGED
+        if end.traits.notices_changes:
+            assert fault(verdicts[b"big"]) is FaultClass.CHANGED
         confirmed(deliver(transport, [end.unit(b"big")]))
         end.same(end.public(), end.expected())
 
@@ -472,6 +478,7 @@ class Contract:
             if not cut:
                 cut.append(threading.Thread(target=transport.abort))
                 cut[0].start()
+                cut[0].join(10)
 
         try:
             verdicts = deliver(transport, [unit], Watcher(progressed=abort))
@@ -479,11 +486,17 @@ class Contract:
             pass
         else:
             assert fault(verdicts[b"huge"]) is FaultClass.LINK
-        assert cut
-        cut[0].join(10)
+        assert cut and not cut[0].is_alive()
         assert end.files() == {}
-        transport.open()
-        confirmed(deliver(transport, [unit]))
+
+        def works_again() -> bool:
+            # A stream tries again as well, in case it has not been noticed yet that the connection is gone.
+            with contextlib.suppress(LinkError):
+                transport.open()
+                return bool(confirmed(deliver(transport, [unit])))
+            return False
+
+        wait_until(works_again, 20, "it connects anew")
         end.same(end.public(), end.expected())
 
     @pytest.mark.parametrize("what", ["many", "huge", "tree"])
@@ -509,20 +522,14 @@ class Contract:
             if not second.open().trees:
                 pytest.skip("it sends no directory units")
         second.open()
-        assert end.leftovers() == [] or what == "huge" or self._only_a_session(end)
+        # What may be gone on with lies in a place of its own; anything else half written is gone.
+        beside = [name for name in end.leftovers() if not name.startswith(b".mistamover")]
+        half = [name for name in end.leftovers() if what == "many" and end.tree()[name].content not in _NOTHING]
+        assert not beside and not half
         if what != "tree":
             assert not list(only(end, **known)())
         confirmed(deliver(second, units))
         end.same(end.public(), end.expected())
-
-    def _only_a_session(self, end: End) -> bool:
-        """Whether all that is ours at the target is what stands there while a transport is open."""
-        return not any(entry.kind == "file" and int(entry.mode) and self._has_content(end, name)
-                       for name, entry in end.tree().items() if ours(os.fsdecode(name)))  # fmt: skip
-
-    def _has_content(self, end: End, name: bytes) -> bool:
-        empty = hashlib.sha256(b"").hexdigest()
-        return end.tree()[name].content != empty
 
     def _deliver_and_be_killed(self, end: End, units: Sequence[Unit], *, after: int) -> None:
         """Let a process of its own deliver, and kill it when it has sent so many files, or some of one."""
@@ -605,10 +612,11 @@ class Contract:
             end.put(f"unit/{number}")
         unit = end.tree_unit("unit")
         end.put("unit/3", b"changed")
-        assert fault(deliver(transport, [unit])[b"unit"]) is FaultClass.CHANGED
-        assert end.files() == {}
+        if end.traits.notices_changes:
+            assert fault(deliver(transport, [unit])[b"unit"]) is FaultClass.CHANGED
+            assert end.files() == {}
         (end.source / "unit/3").unlink()
-        assert fault(deliver(transport, [unit])[b"unit"]) is FaultClass.VANISHED
+        assert fault(deliver(transport, [unit])[b"unit"]) in (FaultClass.VANISHED, FaultClass.CHANGED)
         assert end.files() == {}
 
     def _zip(

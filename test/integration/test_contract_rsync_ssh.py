@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import contract
-from contract import Contract, End
+from contract import Contract, End, Traits
 from mistamover.config.settings import TargetSettings
 from mistamover.testing.sshd import PrivateSshd
 from mistamover.transport.base import Transport
@@ -19,6 +19,8 @@ from support import free_port
 
 
 class _End(End):
+    traits = Traits(notices_changes=False)
+
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]
 

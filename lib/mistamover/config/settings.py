@@ -130,6 +130,15 @@ class NativeSettings(AccessSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionSettings(AccessSettings):
+    """What the protocol of another package is told."""
+
+    options: tuple[tuple[str, str], ...]
+    """Names and values, as written."""
+    secret_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeSettings:
     """How a sender talks with the arrival monitor at its target; endings begin with a dot."""
 

@@ -15,6 +15,7 @@ from mistamover.config import check, command
 from mistamover.config.files import private
 from mistamover.config.settings import (
     AccessSettings,
+    ExtensionSettings,
     HandshakeSettings,
     NativeSettings,
     SshSettings,
@@ -76,20 +77,42 @@ def _native_place(values: Values) -> tuple[str, str]:
 _PROTOCOLS = {
     "rsync_ssh": _Protocol(section=_SSH),
     "rsync_native": _Protocol(section=_NATIVE, access=_native, place=_native_place),
+    "local": _Protocol(section="local", place=lambda values: _directory_here(values)),
 }
+
+#: Entry points of this group name protocols that other packages bring; `registry` finds their transports there.
+GROUP = "mistamover.transports"
+
+_EXTENSION = "extension"
 
 #: Names of the original that are known, and cannot be used yet.
 _MISSING = ("ftp", "gridftp_myproxy", "gridftp_certificate")
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all protocols that can be used."""
+    """Return the names of all protocols that can be used, apart from those of other packages."""
     return (*_PROTOCOLS, "none")
+
+
+def _extensions() -> tuple[str, ...]:
+    """Return the names of the protocols that other packages bring."""
+    from importlib.metadata import entry_points  # most services need none of them
+
+    return tuple(dict.fromkeys(point.name for point in entry_points(group=GROUP)))
+
+
+def _protocol(name: str) -> _Protocol | None:
+    """Given a protocol's name, return what its configuration consists of; None if there is no such protocol."""
+    if name in _PROTOCOLS or name in (*_MISSING, "none", ""):
+        return _PROTOCOLS.get(name)
+    if name in _extensions():
+        return _Protocol(section=_EXTENSION, access=_extension, place=_anywhere)
+    return None
 
 
 def section_of(values: Values) -> str:
     """Given the values of a stream, return the section with the keys of its protocol."""
-    protocol = _PROTOCOLS.get(values.text(_OUT, "transfer_protocol") or "")
+    protocol = _protocol(values.text(_OUT, "transfer_protocol") or "")
     return protocol.section if protocol is not None else _SSH
 
 
@@ -98,7 +121,7 @@ def build_targets(values: Values) -> tuple[TargetSettings, ...]:
     expected = " or ".join((", ".join(names()[:-1]), names()[-1]))
     values.require(_OUT, "transfer_protocol", expected)
     name = values.text(_OUT, "transfer_protocol")
-    protocol = _PROTOCOLS.get(name or "")
+    protocol = _protocol(name or "")
     if name is None:
         # Whichever it is going to be, what is wrong with the likely one is told now.
         _ssh(values, _SSH)
@@ -107,7 +130,7 @@ def build_targets(values: Values) -> tuple[TargetSettings, ...]:
         values.problem(_OUT, "transfer_protocol", message, "use rsync_ssh")
     elif protocol is None and name != "none":
         message = f'"{name}" is not known, expected {expected}'
-        values.problem(_OUT, "transfer_protocol", message, check.did_you_mean(name, names()))
+        values.problem(_OUT, "transfer_protocol", message, check.did_you_mean(name, (*names(), *_extensions())))
     return () if name is None or protocol is None else (_target(values, name, protocol),)
 
 
@@ -140,6 +163,41 @@ def _host_and_directory(values: Values) -> tuple[str, str]:
     if check.split_address(host)[1] is not None:
         values.problem(_OUT, "target_host", "holds a port, expected a host", "a port goes into the key port")
     return host, values.text(_OUT, "target_dir") or ""
+
+
+def _directory_here(values: Values) -> tuple[str, str]:
+    """Return where the protocol `local` delivers to: a directory of this machine that is no stream's own."""
+    if values.is_set(_OUT, "target_host"):
+        message = "has no effect: the protocol local delivers into a directory of this machine"
+        values.warn(_OUT, "target_host", message, "leave it out, or choose another protocol")
+    values.require(_OUT, "target_dir", "a directory of this machine")
+    directory = values.text(_OUT, "target_dir") or ""
+    if directory and not os.path.isabs(directory):
+        message = f"{directory} is not an absolute path, expected one that begins with /"
+        values.problem(_OUT, "target_dir", message, "write out the whole path")
+    source = values.path(_STREAM, "directory")
+    if directory and source is not None:
+        here, there = os.path.realpath(source), os.path.realpath(directory)
+        if os.path.commonpath([here, there]) in (here, there):
+            message = f"{directory} and the stream's directory {source} lie in one another, expected two separate ones"
+            values.problem(_OUT, "target_dir", message, "deliver into another directory")
+    return "localhost", directory
+
+
+def _anywhere(values: Values) -> tuple[str, str]:
+    """Return where a protocol of another package delivers to: what it needs of both it checks itself."""
+    return values.text(_OUT, "target_host") or "", values.text(_OUT, "target_dir") or ""
+
+
+def _extension(values: Values) -> ExtensionSettings:
+    options = []
+    for word in values.words(_EXTENSION, "options"):
+        name, equals, value = word.partition("=")
+        if not equals:
+            message = f'"{name}" has no value, expected NAME=VALUE'
+            values.problem(_EXTENSION, "options", message, "put = and a value behind each name")
+        options.append((name, value))
+    return ExtensionSettings(options=tuple(options), secret_file=_readable(values, _EXTENSION, "secret_file"))
 
 
 def _hash(values: Values, handshake: HandshakeSettings | None) -> str:

@@ -54,6 +54,12 @@ class DirectoryHandles:
         self._open[directory] = handle
         return handle
 
+    def forget(self, directory: bytes) -> None:
+        """Given a directory's name, let the next `get` find out anew what has it."""
+        handle = self._open.pop(directory, None)
+        if handle is not None:
+            os.close(handle)
+
     def lstat(self, name: bytes) -> os.stat_result:
         """Given a name relative to the root, return its lstat. Raise OSError as lstat does."""
         above, _, last = name.rpartition(b"/")

@@ -89,7 +89,8 @@ class LinksProcess:
 
 def shares(streams: Iterable[StreamSettings]) -> bool:
     """Given streams, tell whether two of them log in at the same place in the same way."""
-    ways = Counter(Login.of(target) for stream in streams for target in stream.targets)
+    targets = (target for stream in streams for target in stream.targets if target.protocol == "rsync_ssh")
+    ways = Counter(map(Login.of, targets))
     return any(number > 1 for number in ways.values())
 
 

@@ -64,20 +64,27 @@ class FarFiles(Protocol):
         """Connect, make sure that the target directory is there, and return what can be done."""
 
     def look(self, path: bytes) -> There | None:
-        """Return what has a name, a link to nothing included, links not followed; None if nothing has."""
+        """Return what has a name, a link to nothing included, links not followed; None if nothing has, nor perhaps the
+        directory above.
+        """
 
     def names(self, path: bytes) -> list[bytes]:
-        """Return the names in a directory (empty: the target directory), without their paths, in any order."""
+        """Return the names in a directory (empty: the target directory), without their paths, in any order.
+
+        FarRefusal if it is no directory.  Without `Means.directories`: what is between the path and the next `/`.
+        """
 
     def make_directory(self, path: bytes) -> None:
-        """Make a directory whose parent is there; content if it is there already."""
+        """Make a directory whose parent is there; content if it is there already, FarRefusal if it is anything else."""
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """Write bytes `offset` to `size` of an open file here to a name, from that position on; replace what is there
         when the offset is 0.
 
-        Call `told` now and then with how many bytes are written in all; what it raises ends the writing, with what is
-        there left as it is, and must come out unchanged.  The descriptor is read by position and not closed.
+        Call `told` with how many bytes are written in all, at the end too and at least once a second, while nothing
+        moves as well (it says when the attempt is given up, and hashes what was sent); what it raises ends the writing,
+        with what is there left as it is, and must come out unchanged.  The descriptor is read by position and not
+        closed; where reading it fails, the OSError comes out.  When there is less to read, what there is is written.
         """
 
     def read(self, path: bytes) -> Iterator[bytes]:
@@ -90,7 +97,10 @@ class FarFiles(Protocol):
         """Give a file or directory its mode (permission bits) and time of modification."""
 
     def flush(self, paths: Sequence[bytes]) -> None:
-        """Have files and directories on disk (only with `Means.flush`)."""
+        """Have files, links and directories on disk (only with `Means.flush`); of many, all of their filesystem may be.
+
+        Where a kind cannot be flushed, it is passed over.
+        """
 
     def rename(self, old: bytes, new: bytes) -> None:
         """Give a file or directory another name; a file replaces a file, in one step."""

@@ -18,7 +18,7 @@ from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.durable import sync_filesystem
 from mistamover.files.identity import DirectoryHandles, kind_of
-from mistamover.files.names import base, display, parent
+from mistamover.files.names import display, parent
 from mistamover.transport import by_file
 from mistamover.transport.far import FarRefusal, Means, There
 
@@ -81,7 +81,7 @@ class LocalFiles:
         if b"/" not in path:
             self._still_there()
         try:
-            with self._refusing(path):
+            with _Refusing(path):
                 status = self._handles.lstat(path)
         except _Missing:
             return None
@@ -89,24 +89,25 @@ class LocalFiles:
 
     def names(self, path: bytes) -> list[bytes]:
         """See `FarFiles.names`."""
-        with self._refusing(path):
+        with _Refusing(path):
             return [os.fsencode(name) for name in os.listdir(self._handles.get(path))]
 
     def make_directory(self, path: bytes) -> None:
         """See `FarFiles.make_directory`."""
         above, last = self._split(path)
-        with self._refusing(path):
-            try:
+        # Somebody may have removed or replaced the one that we know.
+        self._handles.forget(path)
+        with _Refusing(path):
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(last, 0o700, dir_fd=above)
-            except FileExistsError:
-                self._handles.get(path)
+            self._handles.get(path)
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """See `FarFiles.write`."""
         self._let_go()
         above, last = self._split(path)
         flags = _WRITE if offset else _WRITE | os.O_TRUNC
-        with self._refusing(path):
+        with _Refusing(path):
             handle = os.open(last, flags, 0o600, dir_fd=above)
             self._last = (path, handle)
             if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -117,7 +118,7 @@ class LocalFiles:
             piece = os.pread(source, min(_CHUNK, size - offset), offset)
             if not piece:
                 return
-            with self._refusing(path):
+            with _Refusing(path):
                 _write_all(handle, piece, offset)
             offset += len(piece)
             told(offset)
@@ -127,22 +128,21 @@ class LocalFiles:
     def read(self, path: bytes) -> Iterator[bytes]:
         """See `FarFiles.read`."""
         with self._opened(path) as handle:
-            with self._refusing(path):
+            with _Refusing(path):
                 size = os.fstat(handle).st_size
                 if size >= _LARGE:
                     # What is on the disk already can be forgotten, and is then read from there.
                     os.fdatasync(handle)
                     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             position = 0
-            while True:
+            while position < size:
                 self._go_on()
-                with self._refusing(path):
-                    piece = os.pread(handle, _CHUNK, position)
-                if piece:
-                    yield piece
-                position += len(piece)
-                if len(piece) < min(_CHUNK, size) or position == size:
+                with _Refusing(path):
+                    piece = os.pread(handle, min(_CHUNK, size - position), position)
+                if not piece:
                     return
+                yield piece
+                position += len(piece)
 
     def digest(self, path: bytes, algorithm: str) -> str:
         """See `FarFiles.digest`: nobody else is there who could compute one."""
@@ -150,7 +150,7 @@ class LocalFiles:
 
     def set_attributes(self, path: bytes, mode: int, mtime_ns: int) -> None:
         """See `FarFiles.set_attributes`."""
-        with self._opened(path) as handle, self._refusing(path):
+        with self._opened(path) as handle, _Refusing(path):
             status = os.fstat(handle)
             if stat.S_ISDIR(status.st_mode):
                 # What comes into it belongs to its group: that is the target's own affair.
@@ -163,12 +163,12 @@ class LocalFiles:
         """See `FarFiles.flush`."""
         if len(paths) <= _FEW:
             for path in paths:
-                with self._opened(path, links=True) as handle, self._refusing(path):
+                with self._opened(path, links=True) as handle, _Refusing(path):
                     os.fsync(handle)
         else:
             flushed = set()
             for directory in {parent(path) for path in paths}:
-                with self._refusing(directory):
+                with _Refusing(directory):
                     handle = self._handles.get(directory)
                     device = os.fstat(handle).st_dev
                     if device not in flushed:
@@ -182,7 +182,7 @@ class LocalFiles:
         self._go_on()
         from_above, from_last = self._split(old)
         to_above, to_last = self._split(new)
-        with self._refusing(new):
+        with _Refusing(new):
             os.rename(from_last, to_last, src_dir_fd=from_above, dst_dir_fd=to_above)
         if self._last is None or self._last[0] != old:
             # Perhaps a directory: descriptors of what was in it are not where they were.
@@ -192,14 +192,14 @@ class LocalFiles:
     def symlink(self, text: bytes, path: bytes) -> None:
         """See `FarFiles.symlink`."""
         above, last = self._split(path)
-        with self._refusing(path):
+        with _Refusing(path):
             os.symlink(text, last, dir_fd=above)
 
     def remove(self, path: bytes) -> None:
         """See `FarFiles.remove`."""
         try:
             above, last = self._split(path)
-            with self._refusing(path):
+            with _Refusing(path):
                 os.unlink(last, dir_fd=above)
         except _Missing:
             return
@@ -209,7 +209,7 @@ class LocalFiles:
         self._let_go()
         try:
             above, last = self._split(path)
-            with self._refusing(path):
+            with _Refusing(path):
                 os.rmdir(last, dir_fd=above)
         except _Missing:
             return
@@ -217,7 +217,7 @@ class LocalFiles:
 
     def free(self) -> int | None:
         """See `FarFiles.free`."""
-        with self._refusing(b""):
+        with _Refusing(b""):
             room = os.fstatvfs(self._handles.get(b""))
         return room.f_bavail * room.f_frsize
 
@@ -268,7 +268,7 @@ class LocalFiles:
             yield self._last[1]
             return
         above, last = self._split(path)
-        with self._refusing(path):
+        with _Refusing(path):
             if not path:
                 handle = os.dup(self._handles.get(b""))
             elif links and stat.S_ISLNK(self._handles.lstat(path).st_mode):
@@ -282,8 +282,11 @@ class LocalFiles:
 
     def _split(self, path: bytes) -> tuple[int, bytes]:
         """Given a path, return a descriptor of its directory, and its name there."""
-        with self._refusing(path):
-            return self._handles.get(parent(path)), base(path)
+        above, _, last = path.rpartition(b"/")
+        try:
+            return self._handles.get(above), last
+        except OSError as error:
+            raise _turned(path, error) from error
 
     def _let_go(self) -> None:
         last, self._last = self._last, None
@@ -308,18 +311,30 @@ class LocalFiles:
         for directory in directories:
             if not directory:
                 continue
-            with self._refusing(directory):
+            with _Refusing(directory):
                 kept, found = os.fstat(self._handles.get(directory)), self._handles.lstat(directory)
                 if (kept.st_dev, kept.st_ino) != (found.st_dev, found.st_ino):
                     self._handles.close()
                     raise TargetError(f"{display(directory)} was replaced by another directory at the target")
 
-    @contextlib.contextmanager
-    def _refusing(self, path: bytes) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _turned(path, error) from error
+
+class _Refusing:
+    """Turns what the system says about a path into our exceptions.
+
+    A class, not a generator: it is used a dozen times for each file.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise _turned(self._path, error) from error
 
 
 class _Missing(FarRefusal):

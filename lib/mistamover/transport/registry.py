@@ -10,9 +10,8 @@ import importlib
 from typing import Protocol
 
 from mistamover.config.settings import StreamSettings, TargetSettings
+from mistamover.config.targets import GROUP
 from mistamover.transport.base import Transport
-
-GROUP = "mistamover.transports"
 
 #: Module and function, by the name of the protocol.
 _MAKERS = {
