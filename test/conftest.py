@@ -21,7 +21,7 @@ MODULES = {
     "plain": ("refuse options = fsync temp-dir partial-dir link-dest checksum-choice",),
     "writeonly": ("write only = yes",),
     "readonly": ("read only = yes",),
-    "single": ("max connections = 1",),
+    "unrooted": ("use chroot = no", "munge symlinks = yes"),
 }
 
 

@@ -23,8 +23,8 @@ from mistamover.transport.rsync_only import RsyncOnly
 from mistamover.transport.rsync_ssh import RsyncSsh
 from support import free_port
 
-#: So slow that progress is told before the end of a large file.
-LIMIT = "60M"
+#: So slow that progress is told before the end of what is huge.
+LIMIT = "40M"
 
 COMMAND = Command(rsync=("rsync",), section="rsync_native", use_checksum=False, bandwidth_limit=LIMIT)
 
@@ -46,7 +46,7 @@ def access(rsyncd: PrivateRsyncd, **changes: object) -> NativeSettings:
 
 
 class NativeEnd(End):
-    traits = Traits(reserve=False)
+    traits = Traits(reserve=False, notices_changes=False)
 
     def unreachable(self) -> Transport:
         return self.transport(access=dataclasses.replace(self._changes["access"], port=free_port()))  # type: ignore[type-var]
@@ -65,17 +65,12 @@ def native(end: End, target: TargetSettings, _keep: bool) -> Transport:
 
 
 class _Contract(Contract):
-    """As the contract, with what rsync is too quick for on this machine made larger."""
-
-    @pytest.fixture(autouse=True)
-    def large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(contract, "BIG", contract.HUGE)
+    """As the contract, without what there is not: directory units travel as zips."""
 
     @pytest.mark.parametrize("what", ["many", "huge"])
     def test_it_is_killed_in_the_middle(self, end: End, what: str) -> None:
         super().test_it_is_killed_in_the_middle(end, what)
 
-    # There are none: they travel as zips.
     test_a_directory_unit_appears_whole = None
     test_a_directory_unit_again = None
     test_a_directory_unit_that_changes = None
@@ -93,7 +88,7 @@ class TestDaemon(_Contract):
 
 
 class RestrictedEnd(End):
-    traits = Traits(reserve=False)
+    traits = Traits(reserve=False, notices_changes=False)
 
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]
@@ -133,3 +128,14 @@ class TestRestrictedKey(_Contract):
         made = RestrictedEnd(scratch, restricted, host=rrsync.host, directory=place, ssh=ssh)
         yield made
         made.close()
+
+    # What is the same for a daemon is tried there.
+    test_an_empty_file_and_a_big_one = None
+    test_it_is_given_up_in_the_middle = None
+    test_it_is_given_up_before_it_begins = None
+    test_a_file_takes_the_place_of_another = None
+    test_a_zip_that_is_to_be_made_again = None
+    test_one_that_is_gone = None
+    test_one_that_has_changed = None
+    test_one_that_changes_under_way = None
+    test_empty_directories = None

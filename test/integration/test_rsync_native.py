@@ -166,7 +166,9 @@ def test_a_directory_that_is_not_there_is_made(end: End, rsyncd: PrivateRsyncd) 
 
 
 def test_a_link_that_the_server_bends_is_not_confirmed(scratch: Path, tmp_path: Path) -> None:
-    with PrivateRsyncd(tmp_path / "rsyncd", tmp_path, modules={"bends": ("munge symlinks = no",)}) as server:
+    with PrivateRsyncd(
+        tmp_path / "rsyncd", tmp_path, modules={"bends": ("use chroot = no", "munge symlinks = no")}
+    ) as server:
         end = NativeEnd(scratch, native, host=server.address, directory="", access=access(server))
         transport = end.transport(**in_module(end, server, "bends"))
         (end.source / "out").symlink_to("/etc")
@@ -177,8 +179,9 @@ def test_a_link_that_the_server_bends_is_not_confirmed(scratch: Path, tmp_path: 
         end.close()
 
 
-def test_messages_arrive_and_come_back(end: End) -> None:
-    transport = end.transport()
+@pytest.mark.parametrize("module", ["all", "unrooted"])
+def test_messages_arrive_and_come_back(end: End, rsyncd: PrivateRsyncd, module: str) -> None:
+    transport = end.transport(directory=rsyncd.place(end.target, module).strip("/"))
     messages = {b".plain": b"1", b".new\nline": b"2", b".\xff": b"3"}
     transport.put(messages)  # type: ignore[attr-defined]
     assert transport.fetch([*messages, b"none"], 100, 0.0) == messages  # type: ignore[attr-defined]

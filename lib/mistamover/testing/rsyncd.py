@@ -148,8 +148,9 @@ class PrivateRsyncd:
             f"log file = {self.log}",
             f"lock file = {self.directory / 'lock'}",
             f"secrets file = {self.directory / 'secrets'}",
-            "use chroot = no",
-            "munge symlinks = yes",
+            # Only root may change its root; without that links are changed, or marked and changed back.
+            f"use chroot = {'yes' if os.geteuid() == 0 else 'no'}",
+            f"munge symlinks = {'no' if os.geteuid() == 0 else 'yes'}",
             "read only = no",
             # As whoever runs the tests: without this it is nobody, if that is root.
             *([f"uid = {os.geteuid()}", f"gid = {os.getegid()}"] if os.geteuid() == 0 else []),
