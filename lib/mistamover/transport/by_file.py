@@ -76,7 +76,9 @@ class ByFile:
     def suspended(self) -> bool:
         """See `Transport.suspended`."""
         with self._pool.lend() as connection:
-            return connection.far.look(os.fsencode(self._target.stop_file)) is not None
+            # Asked for even where no stop file is agreed on: it shows whether the target is still there.
+            there = connection.far.look(os.fsencode(self._target.stop_file or ".stop"))
+            return bool(self._target.stop_file) and there is not None
 
     def abort(self) -> None:
         """See `Transport.abort`."""

@@ -45,6 +45,8 @@ class Means:
     resume: bool
     """Writing can go on where it broke off (`write` with an offset)."""
     removal: bool = True
+    owners: bool = False
+    """Owners can be set: the object is one of `OwningFiles`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +83,12 @@ class FarFiles(Protocol):
         """Write bytes `offset` to `size` of an open file here to a name, from that position on; replace what is there
         when the offset is 0.
 
-        Call `told` with how many bytes are written in all, at the end too and at least once a second, while nothing
-        moves as well (it says when the attempt is given up, and hashes what was sent); what it raises ends the writing,
-        with what is there left as it is, and must come out unchanged.  The descriptor is read by position and not
-        closed; where reading it fails, the OSError comes out.  When there is less to read, what there is is written.
+        Call `told` with how many bytes are written in all, at the end too, and at least once a second, also while
+        nothing moves: it says when the attempt is given up, hashes what was sent, and at the end looks whether the
+        source is still the same.  What it raises ends the writing, with what is there left as it is, and must come out
+        unchanged; with `Means.whole` nothing appears before the last call has come back.  The descriptor is read by
+        position and not closed; where reading it fails, the OSError comes out.  When there is less to read than
+        `size` says, less is written.
         """
 
     def read(self, path: bytes) -> Iterator[bytes]:
@@ -122,3 +126,10 @@ class FarFiles(Protocol):
 
     def close(self) -> None:
         """End the connection; never raises."""
+
+
+class OwningFiles(FarFiles, Protocol):
+    """A far end that knows the users and groups of this machine."""
+
+    def set_owner(self, path: bytes, user: int, group: int) -> None:
+        """Give a file, directory or link its owner, before its mode is set; content where that is not ours to give."""

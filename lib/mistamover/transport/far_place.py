@@ -13,16 +13,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mistamover.files.names import MARK, base, parent
+from mistamover.files.names import MARK, base, display, parent
 from mistamover.model import Kind, Unit
 from mistamover.transport.far import FarFiles, FarRefusal, Means
 from mistamover.transport.leftovers import Leftovers
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after which half a large file is not kept any longer.
 _RESUMABLE = 7 * 86400
@@ -145,16 +148,20 @@ class Place:
 
     def _settle(self, far: FarFiles, path: bytes) -> None:
         """Given something in our place that nobody needs, remove it; a directory unit that was put aside goes back."""
-        if base(path).startswith(b"o-"):
-            for name in names_in(far, path):
-                put_back(far, path + b"/" + name, name, merge=self._keep_extra)
-        remove_all(far, path)
+        try:
+            if base(path).startswith(b"o-"):
+                for name in names_in(far, path):
+                    put_back(far, path + b"/" + name, name, merge=self._keep_extra)
+            remove_all(far, path)
+        except FarRefusal as error:
+            # It is in nobody's way; to send nothing because of it would be worse.
+            logger.warning("%s of ours cannot be removed at the target: %s", display(path), error)
 
     def _clean_directory(self, far: FarFiles, directory: bytes) -> None:
         for name in names_in(far, directory):
             path = directory + b"/" + name if directory else name
             if name.startswith(self._ours) and path not in self._live:
-                far.remove(path)
+                self._settle(far, path)
 
     def _book(self) -> Leftovers:
         if self._leftovers is None:

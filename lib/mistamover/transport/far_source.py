@@ -73,20 +73,29 @@ class Source:
         except OSError as error:
             raise self._reason(unit, error) from error
         try:
-            self._same(unit, handle)
+            self.same(unit, handle)
             try:
                 yield handle
             except FarRefusal:
                 # A file that was cut off meanwhile is no reason to blame the target.
-                self._same(unit, handle)
+                self.same(unit, handle)
                 raise
             except OSError as error:
                 raise NotSent(FaultClass.SOURCE, f"cannot be read: {error.strerror or error}") from error
-            self._same(unit, handle)
+            self.same(unit, handle)
             self._guard.sent(unit.name)
         finally:
             if held is None:
                 os.close(handle)
+
+    def same(self, unit: Unit, handle: int) -> None:
+        """Given a file's unit and a descriptor, raise NotSent unless it is what was judged."""
+        status = os.fstat(handle)
+        if identity_of(status) == unit.identity and stat.S_ISREG(status.st_mode):
+            return
+        if not os.path.lexists(self._root + b"/" + unit.name):
+            raise NotSent(FaultClass.VANISHED, "removed at the source before it was sent")
+        raise NotSent(FaultClass.CHANGED, "changed while it was being sent")
 
     def status(self, name: bytes) -> os.stat_result:
         """Given a name, return its lstat. Raise NotSent."""
@@ -111,14 +120,6 @@ class Source:
         above, _, last = name.rpartition(b"/")
         return os.open(last, _OPEN, dir_fd=self._handles.get(above))
 
-    def _same(self, unit: Unit, handle: int) -> None:
-        status = os.fstat(handle)
-        if identity_of(status) == unit.identity and stat.S_ISREG(status.st_mode):
-            return
-        if not os.path.lexists(self._root + b"/" + unit.name):
-            raise NotSent(FaultClass.VANISHED, "removed at the source before it was sent")
-        raise NotSent(FaultClass.CHANGED, "changed while it was being sent")
-
     def _reason(self, unit: Unit, error: OSError) -> NotSent:
         """Given why a unit could not be opened, return what is to be said: it may have changed or be gone."""
         if identity_of(self.status(unit.name)) != unit.identity:
@@ -129,9 +130,10 @@ class Source:
 class Reading:
     """One file on its way: hashed as far as it was sent, and given up when that is wanted."""
 
-    def __init__(self, source: Source, handle: int, algorithm: str, guard: Guard | None) -> None:
-        """Given the source, a descriptor, the hash to use, and whom to tell how far it is, begin."""
+    def __init__(self, source: Source, unit: Unit, handle: int, algorithm: str, guard: Guard | None) -> None:
+        """Given the source, a file's unit, a descriptor, the hash to use, and whom to tell how far it is, begin."""
         self._source = source
+        self._unit = unit
         self._handle = handle
         self._hash = digests.new(algorithm)
         self._guard = guard
@@ -151,9 +153,12 @@ class Reading:
                 self._source.go_on()
         if self._guard is not None:
             self._guard.progressed(self._done)
+        if position >= self._unit.identity.size:
+            # Before what was written is shown, where the far end shows it by itself.
+            self._source.same(self._unit, self._handle)
 
-    def digest(self, size: int) -> str:
-        """Given the size of the whole file, return the hash of its content."""
-        if self._done < size or not size:
-            self.told(size)
+    def digest(self) -> str:
+        """Return the hash of the whole content."""
+        if self._done < self._unit.identity.size:
+            self.told(self._unit.identity.size)
         return self._hash.hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Sequence
+from typing import cast
 
 from mistamover.config.settings import TargetSettings, Verify
 from mistamover.errors import TargetError
@@ -15,7 +16,7 @@ from mistamover.files import digests
 from mistamover.files.names import parent
 from mistamover.model import FaultClass, Kind, Unit
 from mistamover.transport.base import Guard
-from mistamover.transport.far import FarFiles, FarRefusal, Means
+from mistamover.transport.far import FarFiles, FarRefusal, Means, OwningFiles
 from mistamover.transport.far_place import Place
 from mistamover.transport.far_source import NotSent, Reading, Source
 
@@ -84,16 +85,22 @@ class Writing:
         size = unit.identity.size
         with self._source.opened(unit) as handle:
             status = os.fstat(handle)
-            reading = Reading(self._source, handle, self.algorithm, self._guard)
+            reading = Reading(self._source, unit, handle, self.algorithm, self._guard)
             if offset:
                 reading.told(offset)
             if offset < size or not size:
                 self._far.write(path, handle, size, offset, reading.told)
-            digest = reading.digest(size)
+            digest = reading.digest()
         self.prove(path, size, digest)
+        self._own(path, status)
         if self._means.attributes:
             self._far.set_attributes(path, status.st_mode & _FILE_BITS, status.st_mtime_ns)
         return digest
+
+    def _own(self, path: bytes, status: os.stat_result) -> None:
+        """Given what was written for something of this status here, give it its owner, where that is possible."""
+        if self._means.owners:
+            cast("OwningFiles", self._far).set_owner(path, status.st_uid, status.st_gid)
 
     def prove(self, path: bytes, size: int, digest: str) -> None:
         """Given a name at the far end, and the size and hash that it should have, raise FarRefusal if it has not."""
@@ -105,7 +112,7 @@ class Writing:
             there = self._far.look(path)
             same = there is not None and there.size == size
         if not same:
-            raise FarRefusal("what is at the target is not what was sent")
+            raise _NotProven("what is at the target is not what was sent")
 
     def read_back(self, path: bytes, name: str) -> str:
         """Given a name at the far end and a hash's, return the hash of what is read from there."""
@@ -119,17 +126,17 @@ class Writing:
         """Write a file where what is written is seen only when it is whole."""
         try:
             return self.write(unit, final)
-        except FarRefusal:
-            # Whatever stands there now is not what was sent.
+        except _NotProven:
             with contextlib.suppress(FarRefusal):
-                there = self._far.look(final)
-                if there is not None and there.size != unit.identity.size:
-                    self._far.remove(final)
+                self._far.remove(final)
             raise
 
     def _resumed(self, unit: Unit, final: Callable[[], bytes] | None, *, flush: bool) -> str:
         """Send a file that takes a while: what has arrived of it stays there for the next attempt."""
-        self._place.make(self._far, self._means)
+        try:
+            self._place.make(self._far, self._means)
+        except FarRefusal as error:
+            raise _ElsewhereRefused(str(error)) from error
         path = self._place.resumable(unit)
         there = self._far.look(path)
         offset = there.size if there is not None and there.size <= unit.identity.size else 0
@@ -177,12 +184,15 @@ class Writing:
         if not self._means.links:
             raise FarRefusal("the target cannot hold symbolic links: set [data_stream] symlinks = ignore to leave them")
         text = self._source.link(unit)
+        status = self._source.status(unit.name)
         if path is not None:
             self._far.symlink(text, path)
+            self._own(path, status)
             return
         with self._place.beside(unit.name) as temporary:
             try:
                 self._far.symlink(text, temporary)
+                self._own(temporary, status)
                 self._far.rename(temporary, unit.name)
             except BaseException as error:
                 self._discard(temporary, error)
@@ -205,6 +215,7 @@ class Writing:
         status = self._source.status(name)
         mode = status.st_mode & _DIRECTORY_BITS
         self._far.make_directory(path)
+        self._own(path, status)
         if self._means.attributes:
             # At once, for those who read there; and something is going to be written into it.
             self._far.set_attributes(path, mode | 0o300, status.st_mtime_ns)
@@ -229,6 +240,10 @@ class Writing:
         """Given what was renamed into place, have it on disk, and its directories."""
         if self._means.flush and paths:
             self._far.flush([*paths, *sorted({parent(path) for path in paths})])
+
+
+class _NotProven(FarRefusal):
+    """What was written is not what was read."""
 
 
 class _ElsewhereRefused(Exception):
