@@ -13,9 +13,11 @@ import laws
 from agents import agent_of, log_of
 from contract import End, confirmed, deliver, fault
 from integration.test_contract_rsync_only import NativeEnd, access, native
+from integration.test_handshake import Pair
 from mistamover.errors import TargetError
 from mistamover.model import FaultClass
 from mistamover.testing.rsyncd import PrivateRsyncd
+from mistamover.testing.sshd import PrivateSshd
 from support import Site, Stream, contents, wait_until
 
 
@@ -187,3 +189,22 @@ def test_messages_arrive_and_come_back(end: End, rsyncd: PrivateRsyncd, module: 
     assert transport.fetch([*messages, b"none"], 100, 0.0) == messages  # type: ignore[attr-defined]
     for name in messages:
         end.uproot(name)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_receipts(rsyncd: PrivateRsyncd, sshd: PrivateSshd, scratch: Path, algorithm: str) -> None:
+    pair = Pair(
+        scratch,
+        sshd,
+        transfer_protocol="rsync_native",
+        target_host=rsyncd.address,
+        target_dir=rsyncd.place(scratch / "b/incoming/one"),
+        checksum_algorithm=algorithm,
+    )
+    pair.here.write_global(rsync_native={"username": rsyncd.user, "password_file": rsyncd.password_file})
+    files = {f"file {number}": b"%d" % number * 50 for number in range(40)}
+    with pair.monitor(), agent_of(pair.here):
+        pair.drop(files)
+        pair.arrived(files, timeout=40)
+    taken, given = pair.books()
+    assert set(taken) == set(given) == {name.encode() for name in files}

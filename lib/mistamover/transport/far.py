@@ -45,6 +45,18 @@ class Means:
     resume: bool
     """Writing can go on where it broke off (`write` with an offset)."""
     removal: bool = True
+
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """Return the same in words; see `base.Capabilities.ways`."""
+        return (
+            ("rename", "in one step" if self.rename else ""),
+            ("flush", "asked for" if self.flush else ""),
+            ("hash", f"computed there: {', '.join(self.hashes)}" if self.hashes else ""),
+            ("resume", "from where it broke off" if self.resume else ""),
+            ("directories", "by one rename" if self.directories and self.rename else "as zips"),
+            ("removal", "name by name" if self.removal else ""),
+        )
+
     owners: bool = False
     """Owners can be set: the object is one of `OwningFiles`."""
 
