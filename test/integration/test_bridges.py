@@ -73,7 +73,7 @@ def test_a_restricted_key_sends_directories_as_zips(sshd: PrivateSshd, scratch: 
         assert (one.target / "unit.zip").stat().st_nlink == 1
 
 
-@pytest.mark.parametrize("option", ["-wo", "-no-del"])
+@pytest.mark.parametrize("option", ["-wo", "-no-del", "-no-overwrite"])
 def test_a_key_that_allows_even_less(sshd: PrivateSshd, scratch: Path, option: str) -> None:
     with restricted(scratch, [option]) as server:
         site, one = site_of(scratch, server)
@@ -82,8 +82,11 @@ def test_a_key_that_allows_even_less(sshd: PrivateSshd, scratch: Path, option: s
         with laws.lawful(site, one, timeout=30):
             wait_until(lambda: laws.snapshot(site, one).get("state") == "SUSPENDED", 30, "it waits for the stop file")
             assert len(laws.public(one)) == 1
+            # One of them is there already, from an attempt that nobody knows of any more.
+            laws.put(one.target / "d0/file 0", (one.source / "d0/file 0").read_bytes())
             (one.target / ".stop").unlink()
             laws.arrived(one, promised, timeout=30)
+            laws.arrived(one, {b"late": laws.put(one.source / "late", b"late")}, timeout=30)
 
 
 def test_a_bastion(scratch: Path) -> None:

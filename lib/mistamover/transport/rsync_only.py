@@ -144,15 +144,24 @@ class RsyncOnly:
         """See `Transport.suspended`."""
         self._ready()
         stop = os.fsencode(self._target.stop_file)
-        ours = self._place.names
-        there = self._runs.existing([stop] if stop else [], [b".", *ours])
+        ours, witness = self._place.names, self._place.witness
+        there = self._runs.existing([name for name in (stop, witness) if name], [b".", *ours])
         if b"." not in there:
             self._opened = False
             self._place.forget()
             raise TargetError(f"{self._far.description()}: the directory {self._target.directory} is gone")
         if not there.issuperset(ours):
             self._place.forget()
+        elif witness and witness not in there and stop:
+            return self._stops_by_reading(stop)
         return stop in there
+
+    def _stops_by_reading(self, stop: bytes) -> bool:
+        """Look for the stop file where a server writes nothing over what is there, and so says nothing of it."""
+        found = self._runs.readable(stop)
+        if found is None:
+            self._say(f"{self._far.description()}: cannot be read: a stop file there is not seen")
+        return bool(found)
 
     def deliver(self, batch: Batch, guard: Guard) -> list[Verdict]:
         """See `Transport.deliver`."""
@@ -180,7 +189,7 @@ class RsyncOnly:
                 second_look=self._second_look,
                 algorithm=self._terms.algorithm,
             )
-            verdicts = self._without_bent_links(verdicts)
+            verdicts = self._without_bent_links(self._without_passed_over(verdicts))
             sealed = not flush or self._seal(slot, verdicts)
             if slot is not None:
                 slot.clean = run.status == 0 and sealed
@@ -202,6 +211,21 @@ class RsyncOnly:
             return argv
 
         return self._runs.run(words, [unit.name for unit in units], here=self._source, guard=guard)
+
+    def _without_passed_over(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Look again at what rsync said nothing of: a server may write nothing over what is there (-no-overwrite)."""
+        passed = [v.unit for v in verdicts if isinstance(v, Failed) and v.fault is FaultClass.BUG]
+        if not passed:
+            return list(verdicts)
+        same = self._second_look(passed) or {}
+        reason = "the server has not taken it: is it there already, with another content, and never overwritten?"
+        again: dict[bytes, Verdict] = {
+            unit.name: Confirmed(unit=unit, digest=same[unit.name].digest, algorithm=self._terms.algorithm)
+            if unit.name in same
+            else Failed(unit=unit, fault=FaultClass.REFUSED, reason=reason)
+            for unit in passed
+        }
+        return [again.get(verdict.unit.name, verdict) for verdict in verdicts]
 
     def _without_bent_links(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """See whether links lead there where they lead here: a daemon without chroot takes the root off their way."""

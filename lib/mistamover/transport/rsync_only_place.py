@@ -45,6 +45,8 @@ class OwnPlace:
         self._free: list[str] = []
         self._busy: set[str] = set()
         self._stale = True
+        self._proven = b""
+        """A file of ours that was written there last, and not removed."""
 
     @property
     def usable(self) -> bool:
@@ -56,6 +58,13 @@ class OwnPlace:
         """What must be there, relative to the target directory."""
         with self._lock:
             return [os.fsencode(f"{self.path}/{name}") for name in (*self._free, *self._busy)]
+
+    @property
+    def witness(self) -> bytes:
+        """A file that is there for certain; empty if there is none."""
+        with self._lock:
+            slot = self._proven.rpartition(b"/")[0].rpartition(b"/")[2]
+            return self._proven if os.fsdecode(slot) in self._free else b""
 
     def forget(self) -> None:
         """Take note that somebody has removed what was there."""
@@ -110,7 +119,14 @@ class OwnPlace:
             with open(staging + b"/" + _PROBE, "wb") as file:
                 file.write(content)
             run = self._run_probe(staging, slot)
-        return "" if run.status == 0 and _PROBE in run.lines else words_of(run)
+            if run.status == 0 and _PROBE not in run.lines:
+                # Nothing is written over there: the last one has to go before.
+                self.unprove(slot)
+                run = self._run_probe(staging, slot)
+        if run.status != 0 or _PROBE not in run.lines:
+            return words_of(run)
+        self._proven = os.fsencode(f"{slot.path}/") + _PROBE
+        return ""
 
     def _run_probe(self, staging: bytes, slot: Slot) -> Ended:
         terms, command = self._runs.terms, self._runs.command
@@ -132,6 +148,7 @@ class OwnPlace:
     def unprove(self, slot: Slot) -> None:
         """Remove the small file. Raise LinkError or TargetError."""
         name = os.fsencode(f"{slot.path}/") + _PROBE
+        self._proven = b""
         if name not in self._runs.remove([name]):
             raise TargetError(f"{self._runs.far.description()}: a file of ours cannot be removed there")
 

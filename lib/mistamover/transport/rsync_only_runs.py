@@ -208,6 +208,12 @@ class OnlyRuns:
         """See `small_files.Carrier`."""
         return self._back((*FETCH, f"--max-size={longest}"), names, os.fsencode(staging))
 
+    def readable(self, name: bytes) -> bool | None:
+        """Given a name, tell whether it can be fetched, and so is there; None where nothing can be read there."""
+        with self.staging() as staging:
+            run = self._back(("--dry-run", *FETCH, "--links"), [name], staging)
+        return name in run.lines if run.status in (0, *PARTIAL) else None
+
     def links(self, names: Sequence[bytes]) -> dict[bytes, bytes] | None:
         """Given names of links at the target, return where they lead; None where nothing can be read there."""
         with self.staging() as staging:
