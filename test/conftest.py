@@ -10,13 +10,25 @@ import pytest
 
 from mistamover.testing import gridftp as gridftp_server
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing import rsyncd as rsyncds
 from mistamover.testing import s3_server
 from mistamover.testing.ftpd import PrivateFtpd
 from mistamover.testing.ftpd import available as ftpd_available
 from mistamover.testing.gridftp import PrivateGridFtp
 from mistamover.testing.rabbitmq import PrivateRabbit
+from mistamover.testing.rsyncd import PrivateRsyncd
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
+
+#: What servers of others may be like: each serves what the module `all` serves.
+MODULES = {
+    "open": (),
+    "keeps": ("refuse options = delete",),
+    "plain": ("refuse options = fsync temp-dir partial-dir link-dest checksum-choice",),
+    "writeonly": ("write only = yes",),
+    "readonly": ("read only = yes",),
+    "unrooted": ("use chroot = no", "munge symlinks = yes"),
+}
 
 
 def _need(what: str, reason: str | None) -> None:
@@ -110,4 +122,20 @@ def gridftp() -> Iterator[PrivateGridFtp]:
     """The one private GridFTP server of this process of the tests; each test has a directory of its own there."""
     _need("private GridFTP server", gridftp_server.available())
     with PrivateGridFtp() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRsyncd]:
+    """A running private rsync daemon that all tests share: not to be stopped, paused or killed."""
+    _need("private rsync daemon", rsyncds.available())
+    with PrivateRsyncd(tmp_path_factory.mktemp("rsyncd"), tmp_path_factory.getbasetemp(), modules=MODULES) as server:
+        yield server
+
+
+@pytest.fixture
+def private_rsyncd(tmp_path: Path) -> Iterator[PrivateRsyncd]:
+    """A running private rsync daemon for one test, which may do to it what it likes."""
+    _need("private rsync daemon", rsyncds.available())
+    with PrivateRsyncd(tmp_path / "private-rsyncd", tmp_path, modules=MODULES) as server:
         yield server

@@ -13,7 +13,7 @@ from mistamover.errors import MistamoverError
 
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
 COMMANDS = (
-    "status", "why", "history", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
+    "status", "why", "history", "check", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -25,6 +25,7 @@ examples:
   mistamover status --watch              see what every stream is doing
   mistamover why data/run7.nc            ask why a file has not left
   mistamover history --since 1d          list what was delivered
+  mistamover check demo                  log in at the target of a stream and try what can be had there
   mistamover quarantine list             list what could not be delivered, and why
   mistamover quarantine retry --all      have all of that tried again
   mistamover pause demo                  let a stream send nothing, until: mistamover resume demo

@@ -30,7 +30,7 @@ from mistamover.config.values import Values
 
 _STREAM, _IN, _OUT = "data_stream", "incoming", "outgoing"
 _DISK = "disk_space_monitor"
-_WITHOUT_DIRECTORIES = ("ftp", "ftps", "gridftp_myproxy", "gridftp_certificate", "s3")
+_WITHOUT_DIRECTORIES = ("rsync_native", "ftp", "ftps", "gridftp_myproxy", "gridftp_certificate", "s3")
 
 
 def build_stream(name: str, values: Values, state_dir: Path) -> StreamSettings:

@@ -150,6 +150,18 @@ def host(value: str) -> str:
     raise CheckError("is not a host", "a host name or an address", hint)
 
 
+def address(value: str) -> str:
+    """Given a host, or host:port, return it; `split_address` takes it apart. Raise CheckError as `host` does."""
+    host(split_address(value)[0])
+    return value
+
+
+def split_address(value: str) -> tuple[str, int | None]:
+    """Given a host, or host:port, return both; a host that is an IPv6 address needs brackets for a port."""
+    match = re.fullmatch(r"([^:]+|\[[^]]+\]):([0-9]{1,5})", value)
+    return (match[1], int(match[2])) if match else (value, None)
+
+
 def login(value: str) -> str:
     """Given a login name, return it. Raise CheckError for what a program could take for something else."""
     if value.startswith("-") or re.search(r"[\s:/]", value):
@@ -173,7 +185,7 @@ def bandwidth(value: str) -> str:
 
 
 _TYPES: tuple[Callable[..., Any], ...] = (
-    text, boolean, replaced, integer, number, seconds, days, words, choice, path, filename, host, login,
+    text, boolean, replaced, integer, number, seconds, days, words, choice, path, filename, host, address, login,
     command, bandwidth,
 )  # fmt: skip
 NAMES = tuple(function.__name__ for function in _TYPES)

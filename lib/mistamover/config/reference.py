@@ -37,6 +37,7 @@ _TYPES = {
     "path": "path",
     "filename": "file name without a directory",
     "host": "host name or address",
+    "address": "host name or address, or host:port",
     "login": "login name",
     "command": "command",
     "bandwidth": "rate in KiB per second, or with K, M or G",

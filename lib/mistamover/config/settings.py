@@ -131,6 +131,23 @@ class FtpAccess(AccessSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NativeSettings(AccessSettings):
+    """How to get at an rsync daemon."""
+
+    rsync: tuple[str, ...]
+    host: str
+    port: int | None
+    username: str | None
+    password: str = field(repr=False)
+    """Empty where there is none, or it is in a file."""
+    password_file: Path | None
+    use_checksum: bool
+    bandwidth_limit: str | None
+    """As that of `SshSettings`."""
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionSettings(AccessSettings):
     """What the protocol of another package is told."""
 

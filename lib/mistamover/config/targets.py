@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistamover.config import check, command, gridftp, login, objects
+from mistamover.config.files import private
 from mistamover.config.settings import (
     AccessSettings,
     ExtensionSettings,
     HandshakeSettings,
+    NativeSettings,
     SshSettings,
     TargetSettings,
     TransferUnit,
@@ -23,7 +25,7 @@ from mistamover.config.settings import (
 )
 from mistamover.config.values import Values
 
-_STREAM, _OUT, _SSH = "data_stream", "outgoing", "rsync_ssh"
+_STREAM, _OUT, _SSH, _NATIVE = "data_stream", "outgoing", "rsync_ssh", "rsync_native"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +42,46 @@ class _Protocol:
     """Makes the settings of ssh where they are not those of rsync_ssh."""
 
 
+def _native(values: Values) -> NativeSettings:
+    username = values.text(_NATIVE, "username")
+    password = values.text(_NATIVE, "password") or ""
+    password_file = private(values, _NATIVE, "password_file")
+    if password and password_file is not None:
+        message = "is set, and password_file as well, expected one of them"
+        values.problem(_NATIVE, "password", message, "leave one of them out")
+    elif username and not password and not values.is_set(_NATIVE, "password_file"):
+        values.require(_NATIVE, "password", "the password of username, here or in password_file")
+    host, port = check.split_address(values.text(_OUT, "target_host") or "")
+    return NativeSettings(
+        rsync=_programs(values, _NATIVE).rsync,
+        host=host.strip("[]"),
+        port=port,
+        username=username,
+        password=password,
+        password_file=password_file,
+        use_checksum=values.flag(_NATIVE, "use_checksum"),
+        bandwidth_limit=_limit(values, _NATIVE),
+        connect_timeout=values.amount(_NATIVE, "connect_timeout"),
+    )
+
+
+def _native_place(values: Values) -> tuple[str, str]:
+    values.require(_OUT, "target_host", "the name of the target host")
+    values.require(_OUT, "target_dir", "the module, and the directory in it")
+    written = values.text(_OUT, "target_dir") or ""
+    parts = [part for part in written.split("/") if part not in ("", ".")]
+    if written and (not parts or ".." in parts):
+        message = "names no directory below a module, expected module/directory or just a module"
+        values.problem(_OUT, "target_dir", message)
+    return values.text(_OUT, "target_host") or "", "/".join(parts)
+
+
 _PROTOCOLS = {
     "rsync_ssh": _Protocol(section=_SSH),
     "sftp": _Protocol(section="sftp", ssh=login.sftp),
     "ftp": _Protocol(section="ftp", access=login.ftp),
     "ftps": _Protocol(section="ftps", access=login.ftps),
+    "rsync_native": _Protocol(section=_NATIVE, access=_native, place=_native_place),
     "local": _Protocol(section="local", place=lambda values: _directory_here(values)),
     "s3": _Protocol(section="s3", access=objects.s3_access, place=objects.s3_place),
     "url": _Protocol(section="url", access=objects.url_access, place=objects.url_place),
@@ -58,7 +95,7 @@ GROUP = "mistamover.transports"
 _EXTENSION = "extension"
 
 #: Names of the original that are known, and cannot be used yet.
-_MISSING = ("rsync_native",)
+_MISSING: tuple[str, ...] = ()
 
 
 def names() -> tuple[str, ...]:
@@ -142,7 +179,10 @@ def _target(values: Values, name: str, protocol: _Protocol) -> TargetSettings:
 def _host_and_directory(values: Values) -> tuple[str, str]:
     values.require(_OUT, "target_host", "the name of the target host")
     values.require(_OUT, "target_dir", "the directory on the target host")
-    return values.text(_OUT, "target_host") or "", values.text(_OUT, "target_dir") or ""
+    host = values.text(_OUT, "target_host") or ""
+    if check.split_address(host)[1] is not None:
+        values.problem(_OUT, "target_host", "holds a port, expected a host", "a port goes into the key port")
+    return host, values.text(_OUT, "target_dir") or ""
 
 
 def _directory_here(values: Values) -> tuple[str, str]:
@@ -186,14 +226,10 @@ def _hash(values: Values, handshake: HandshakeSettings | None) -> str:
 
 
 def _ssh(values: Values, section: str) -> SshSettings:
-    programs, refused = command.split(values.words(section, "cmd"))
-    for refusal in refused:
-        message = f"the option {refusal.option} is not allowed: {refusal.why}, expected a command without it"
-        values.problem(section, "cmd", message, "take the option out")
+    programs = _programs(values, section)
     ciphers = values.text(section, "ciphers")
     compress = values.flag(section, "compress")
-    limit = values.text(section, "bandwidth_limit")
-    limited = limit is not None and bool(float(limit.rstrip("kKmMgG")))
+    limit = _limit(values, section)
     return SshSettings(
         rsync=programs.rsync,
         ssh=programs.ssh,
@@ -202,13 +238,26 @@ def _ssh(values: Values, section: str) -> SshSettings:
         identity_file=_readable(values, section, "identity_file"),
         ssh_config=_readable(values, section, "ssh_config"),
         use_checksum=values.flag(section, "use_checksum"),
-        bandwidth_limit=limit if limited else None,
+        bandwidth_limit=limit,
         ciphers=None if ciphers == "auto" else ciphers,
         compress=compress,
         connect_timeout=values.amount(section, "connect_timeout"),
         # What else is asked of rsync, it must do itself.
-        express=values.flag(section, "express") and len(programs.rsync) == 1 and not (limited or compress),
+        express=values.flag(section, "express") and len(programs.rsync) == 1 and not (limit or compress),
     )
+
+
+def _programs(values: Values, section: str) -> command.RsyncCommand:
+    programs, refused = command.split(values.words(section, "cmd"))
+    for refusal in refused:
+        message = f"the option {refusal.option} is not allowed: {refusal.why}, expected a command without it"
+        values.problem(section, "cmd", message, "take the option out")
+    return programs
+
+
+def _limit(values: Values, section: str) -> str | None:
+    limit = values.text(section, "bandwidth_limit")
+    return limit if limit is not None and float(limit.rstrip("kKmMgG")) else None
 
 
 def _readable(values: Values, section: str, key: str) -> Path | None:

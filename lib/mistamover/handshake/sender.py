@@ -92,6 +92,7 @@ class Receipted:
             description=f"{inner.description}, with receipts ({self._settings.algorithm})",
             trees=inner.trees,
             removal=inner.removal,
+            ways=inner.ways,
         )
 
     def suspended(self) -> bool:

@@ -34,7 +34,7 @@ PRIVSEP_DIRECTORY: Final = Path("/run/sshd")
 
 def available() -> str | None:
     """Return why a private sshd with rsync cannot run here, or None if it can."""
-    missing = [name for name in ("sshd", "ssh", "ssh-keygen", "rsync") if _find(name) is None]
+    missing = [name for name in ("sshd", "ssh", "ssh-keygen", "rsync") if find(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
     try:
@@ -110,7 +110,7 @@ class PrivateSshd:
             return
         if os.geteuid() == 0:
             PRIVSEP_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
-        for port in [self.port] if self.port else (_free_port() for _ in range(ATTEMPTS)):
+        for port in [self.port] if self.port else (free_port() for _ in range(ATTEMPTS)):
             self._write_configuration(port)
             if self._launch(port):
                 self.port = port
@@ -129,7 +129,7 @@ class PrivateSshd:
             victims = listener.children(recursive=True)
         process.kill()
         process.wait(DEADLINE)
-        _kill(victims)
+        kill(victims)
 
     def restart(self) -> None:
         """Stop, then start again at the same port with the same keys."""
@@ -149,7 +149,7 @@ class PrivateSshd:
         as it would after a real crash of the connection.
         """
         sessions = self._sessions()
-        _kill(sessions)
+        kill(sessions)
         return len(sessions)
 
     def pause(self) -> None:
@@ -168,7 +168,7 @@ class PrivateSshd:
 
     def ssh(self, *command: str) -> list[str]:
         """Given a remote command, return the argv that runs it over a new connection."""
-        return [_find("ssh") or "ssh", "-F", str(self.ssh_config), self.host, *command]
+        return [find("ssh") or "ssh", "-F", str(self.ssh_config), self.host, *command]
 
     def _sessions(self) -> list[psutil.Process]:
         """Return the sshd processes of all connections (two for each where sshd separates privileges)."""
@@ -183,7 +183,7 @@ class PrivateSshd:
         """Given the port in its configuration, start sshd; return False if it ends instead of listening."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [_find("sshd") or "sshd", "-D", "-e", "-f", str(self._sshd_config)],
+                [find("sshd") or "sshd", "-D", "-e", "-f", str(self._sshd_config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -250,14 +250,14 @@ class PrivateSshd:
         ]
 
 
-def _find(program: str) -> str | None:
+def find(program: str) -> str | None:
     """Given a program's name, return its path, or None; sbin directories count."""
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *EXTRA_PATH]))
 
 
 def _session_path() -> str:
     """Return the PATH of sessions: the system's, with the directory of our rsync before it."""
-    rsync = _find("rsync")
+    rsync = find("rsync")
     first = [str(Path(rsync).parent)] if rsync else []
     return os.pathsep.join(dict.fromkeys([*first, *EXTRA_PATH]))
 
@@ -265,14 +265,14 @@ def _session_path() -> str:
 def _generate_key(path: Path) -> None:
     """Given a path, write a new ed25519 key there and its public half beside it (`.pub`)."""
     subprocess.run(
-        [_find("ssh-keygen") or "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)],
+        [find("ssh-keygen") or "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)],
         check=True,
         stdin=subprocess.DEVNULL,
         timeout=DEADLINE,
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a TCP port of the loopback that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -302,7 +302,7 @@ def _name(process: psutil.Process) -> str | None:
     return None
 
 
-def _kill(processes: list[psutil.Process]) -> None:
+def kill(processes: list[psutil.Process]) -> None:
     """Given processes, end them with SIGKILL and wait until they are gone; raise RuntimeError if one stays."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -25,6 +25,8 @@ class Capabilities:
     """Whole directories can appear under their final name by one rename; where not, they travel as zips."""
     removal: bool
     """Names can be removed, as a mirror with `mirror_delete` needs."""
+    ways: Sequence[tuple[str, str]] = ()
+    """What the promises need, and how it is had here, in words; empty words: it is not to be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,12 @@ class ByFile:
         if self._told != description:
             self._told = description
             logger.info("%s: %s", self._target.name, description)
-        return Capabilities(description=description, trees=means.directories and means.rename, removal=means.removal)
+        return Capabilities(
+            description=description,
+            trees=means.directories and means.rename,
+            removal=means.removal,
+            ways=means.ways(),
+        )
 
     def suspended(self) -> bool:
         """See `Transport.suspended`."""

@@ -50,6 +50,17 @@ class Means:
     owners: bool = False
     """Owners can be set: the object is one of `OwningFiles`."""
 
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """Return the same in words; see `base.Capabilities.ways`."""
+        return (
+            ("rename", "in one step" if self.rename else ""),
+            ("flush", "asked for" if self.flush else ""),
+            ("hash", f"computed there: {', '.join(self.hashes)}" if self.hashes else ""),
+            ("resume", "from where it broke off" if self.resume else ""),
+            ("directories", "by one rename" if self.directories and self.rename else "as zips"),
+            ("removal", "name by name" if self.removal else ""),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class There:

@@ -15,7 +15,8 @@ from mistamover.transport.base import Transport
 
 #: Module and function, by the name of the protocol.
 _MAKERS = {
-    "rsync_ssh": "mistamover.transport.rsync_or_sftp:make",
+    "rsync_ssh": "mistamover.transport.rsync_bridge:make",
+    "rsync_native": "mistamover.transport.rsync_only:make",
     "sftp": "mistamover.transport.sftp_files:make",
     "ftp": "mistamover.transport.ftp_files:make",
     "ftps": "mistamover.transport.ftp_files:make",

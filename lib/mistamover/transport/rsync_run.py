@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from mistamover.errors import TargetError
 from mistamover.links import process as processes
@@ -19,22 +20,39 @@ _CHUNK = 1 << 16
 _MOST_COMPLAINTS = 1 << 20
 
 
+class Ended(Protocol):
+    """What came of a run."""
+
+    lines: dict[bytes, Line]
+    stderr: bytes
+    status: int
+    abandoned: bool
+
+
 class RsyncRun:
     """A started rsync that waits for its list of names."""
 
     def __init__(
-        self, argv: list[str], directory: Path, release: Callable[[], None], *, background: bool = False
+        self,
+        argv: list[str],
+        directory: Path,
+        release: Callable[[], None],
+        *,
+        section: str,
+        background: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Given the command and the directory to run it in, start it. Raise TargetError if there is no rsync here.
 
-        `release` is called once the process has ended; with `background` the process gives way to others.
+        `release` is called once the process has ended; with `background` the process gives way to others.  It gets
+        `environment` in addition; `section` is where the operator has written the command.
         """
         self._release = release
         try:
-            self._process = processes.spawn(argv, directory=directory)
+            self._process = processes.spawn(argv, directory=directory, environment=environment)
         except FileNotFoundError as error:
             release()
-            raise TargetError(f"{error}: install the package rsync, or mend [rsync_ssh] cmd") from None
+            raise TargetError(f"{error}: install the package rsync, or mend [{section}] cmd") from None
         if background:
             processes.give_way(self._process.pid)
         self.lines: dict[bytes, Line] = {}

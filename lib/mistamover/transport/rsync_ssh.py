@@ -27,12 +27,12 @@ from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from mistamover.transport.messenger import ExpressMessenger
 from mistamover.transport.rsync_output import Line, content_matches, parse_errors
 from mistamover.transport.rsync_run import RsyncRun
-from mistamover.transport.rsync_verdicts import PARTIAL, verdicts_of, worst
+from mistamover.transport.rsync_verdicts import PARTIAL, judge, verdicts_of, worst
 from mistamover.transport.rsync_zips import ZipDelivery
 from mistamover.transport.rsyncs import Rsyncs
 from mistamover.transport.sftp import Sftp
 from mistamover.transport.small_files import SmallFiles
-from mistamover.transport.ssh import SshConnection
+from mistamover.transport.ssh import NoRsync, SshConnection
 
 #: Seconds for an answer of the target that needs no disk.
 _ANSWER = 60.0
@@ -108,13 +108,15 @@ class RsyncSsh:
             description=f"rsync over one ssh connection to {self._target.host}{small}, flushed by sync -f",
             trees=True,
             removal=True,
+            ways=(
+                ("rename", "by rsync, from dot-names" + (", and by a receiver of ours" if small else "")),
+                ("flush", "by sync -f at the target"),
+                ("hash", f"{self._rsyncs.proof}, computed by rsync at both ends"),
+                ("resume", f"from {_RESUME_FROM >> 20} MiB on"),
+                ("directories", "by one rename"),
+                ("removal", "by SFTP"),
+            ),
         )
-
-    def reaches_rsync(self) -> bool:
-        """Connect, and tell whether the target has an rsync. Raise LinkError or TargetError."""
-        self._ssh.open()
-        # One that is not in its shell's PATH may be named in `cmd`.
-        return self._ssh.has_rsync or any(word.startswith("--rsync-path") for word in self._target.ssh.rsync)
 
     def suspended(self) -> bool:
         """See `Transport.suspended`."""
@@ -161,8 +163,11 @@ class RsyncSsh:
         return self._flushed([*verdicts.values(), *unflushed])
 
     def _ready(self) -> None:
-        """Connect, and clean up after batches that ended badly."""
+        """Connect, and clean up after batches that ended badly. Raise NoRsync where the target has none."""
         self._ssh.open()
+        # One that is not in its shell's PATH may be named in `cmd`.
+        if not self._ssh.has_rsync and not any(word.startswith("--rsync-path") for word in self._target.ssh.rsync):
+            raise NoRsync(f"{self._target.host}: there is no rsync: install it, or name it by --rsync-path in cmd")
         self._clean()
 
     def _clean(self) -> None:
@@ -250,19 +255,9 @@ class RsyncSsh:
         return verdicts
 
     def _judge(self, units: Sequence[Unit], run: RsyncRun, login: int) -> list[Verdict]:
-        complaints = parse_errors(run.stderr)
-        if run.status != 0 and not self._stands(login):
-            # Whatever it complained of, and what had arrived: that is nobody's fault but the connection's.
-            return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
-        if run.status == 0 or (run.abandoned and not run.lines):
-            return verdicts_of(self._source, units, run.lines, complaints, run, proven=run.status == 0)
-        if run.status in PARTIAL or run.abandoned:
-            seen = [unit for unit in units if unit.name in run.lines]
-            matching = self._second_look(seen) if seen else {}
-            if matching is None:
-                return verdicts_of(self._source, units, {}, complaints, run, proven=False, lost=True)
-            return verdicts_of(self._source, units, matching, complaints, run, proven=True)
-        return verdicts_of(self._source, units, {}, complaints, run, proven=False)
+        lost = not self._stands(login)
+        algorithm = self._rsyncs.algorithm
+        return judge(self._source, units, run, lost=lost, second_look=self._second_look, algorithm=algorithm)
 
     def _stands(self, login: int) -> bool:
         return self._ssh.alive and self._ssh.generation == login
@@ -326,7 +321,9 @@ class RsyncSsh:
         return Confirmed(unit=unit, digest="", parts=parts_confirmed)
 
     def _judge_tree(self, units: Sequence[Unit], run: RsyncRun) -> list[Verdict]:
-        return verdicts_of(self._source, units, run.lines, parse_errors(run.stderr), run, proven=run.status == 0)
+        complaints, algorithm = parse_errors(run.stderr), self._rsyncs.algorithm
+        proven = run.status == 0
+        return verdicts_of(self._source, units, run.lines, complaints, run, proven=proven, algorithm=algorithm)
 
     # -- the rest of the contract -------------------------------------------------------------
 

@@ -6,14 +6,14 @@ rsync's exit status alone decides nothing; see `rsync_ssh`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mistamover.files.identity import identity_of
 from mistamover.files.names import base
 from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit, Verdict
-from mistamover.transport.rsync_output import Complaints, Line
-from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.rsync_output import Complaints, Line, parse_errors
+from mistamover.transport.rsync_run import Ended
 
 #: errno values with which a target says that the fault is not the file's: full, quota, read-only, I/O, stale.
 _TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
@@ -22,18 +22,53 @@ _TARGET_ERRNOS = frozenset({28, 122, 30, 5, 116})
 PARTIAL = frozenset({23, 24, 11, 3})
 
 
+def judge(
+    source: bytes,
+    units: Sequence[Unit],
+    run: Ended,
+    *,
+    lost: bool,
+    second_look: Callable[[Sequence[Unit]], dict[bytes, Line] | None],
+    algorithm: str = "",
+) -> list[Verdict]:
+    """Given the source directory, the units of a run that has ended, whether the connection was lost with it, and how
+    to compare units at both ends (lines of those that match, None if that is impossible), return one verdict for each.
+
+    `algorithm` is the hash of the lines, where it is not the one that the target's settings name.
+    """
+    complaints = parse_errors(run.stderr)
+
+    def verdicts(lines: dict[bytes, Line], *, proven: bool, lost: bool = False) -> list[Verdict]:
+        return verdicts_of(source, units, lines, complaints, run, proven=proven, lost=lost, algorithm=algorithm)
+
+    if run.status != 0 and lost:
+        # Whatever it complained of, and what had arrived: that is nobody's fault but the connection's.
+        return verdicts({}, proven=False, lost=True)
+    if run.status == 0 or (run.abandoned and not run.lines):
+        return verdicts(run.lines, proven=run.status == 0)
+    if run.status in PARTIAL or run.abandoned:
+        seen = [unit for unit in units if unit.name in run.lines]
+        matching = second_look(seen) if seen else {}
+        if matching is None:
+            return verdicts({}, proven=False, lost=True)
+        return verdicts(matching, proven=True)
+    return verdicts({}, proven=False)
+
+
 def verdicts_of(
     source: bytes,
     units: Sequence[Unit],
     lines: dict[bytes, Line],
     complaints: Complaints,
-    run: RsyncRun,
+    run: Ended,
     *,
     proven: bool,
     lost: bool = False,
+    algorithm: str = "",
 ) -> list[Verdict]:
     """Given the source directory, the units of a run, the lines and complaints about them, the run itself, whether the
-    lines prove anything, and whether the connection was lost after it, return one verdict for every unit.
+    lines prove anything, and whether the connection was lost after it, return one verdict for every unit.  `algorithm`
+    is the hash of the lines, where it is not the one that the target's settings name.
     """
     by_inode = {
         unit.identity[:2]: lines[unit.name].digest for unit in units if unit.name in lines and lines[unit.name].digest
@@ -45,7 +80,7 @@ def verdicts_of(
         if line is not None and line.kind == "f" and not digest:
             digest = by_inode.get(unit.identity[:2], "")
         if line is not None and _proves(unit, line, digest):
-            result.append(Confirmed(unit=unit, digest=digest))
+            result.append(Confirmed(unit=unit, digest=digest, algorithm=algorithm if digest else ""))
         else:
             result.append(_blame(source, unit, complaints, run, lost=lost))
     return result
@@ -62,7 +97,7 @@ def worst(failures: Sequence[Failed]) -> Failed | None:
     return next(iter(failures), None)
 
 
-def _blame(source: bytes, unit: Unit, complaints: Complaints, run: RsyncRun, *, lost: bool) -> Failed:
+def _blame(source: bytes, unit: Unit, complaints: Complaints, run: Ended, *, lost: bool) -> Failed:
     def failed(fault: FaultClass, reason: str) -> Failed:
         return Failed(unit=unit, fault=fault, reason=reason)
 

@@ -39,7 +39,7 @@ class ZipDelivery:
             digest = self._digest_there(made, name, there)
             if digest:
                 self._ssh.flush()
-                return Confirmed(unit=_unit(made, name), digest=digest)
+                return Confirmed(unit=_unit(made, name), digest=digest, algorithm=self._rsyncs.algorithm)
             if name == preferred and _may_go(there, made):
                 return self._send(made, name, guard, replace=True)
         taken = f"{display(preferred)} is at the target already, with another content: it is never overwritten"
@@ -78,7 +78,7 @@ class ZipDelivery:
             reason = f"{display(name)} has come to the target meanwhile: another name is looked for"
             return Failed(unit=unit, fault=FaultClass.ABANDONED, reason=reason)
         self._ssh.flush()
-        return Confirmed(unit=_unit(made, name), digest=verdict.digest)
+        return Confirmed(unit=_unit(made, name), digest=verdict.digest, algorithm=self._rsyncs.algorithm)
 
 
 def _may_go(there: There, made: Zip) -> bool:

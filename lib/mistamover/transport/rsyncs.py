@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
 from mistamover.links.link import OwnLink
 from mistamover.model import Unit
-from mistamover.transport.rsync_output import OUT_FORMAT
+from mistamover.transport.rsync_calls import FETCH, PUT, SECLUDED, Command, Runs
 from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.rsync_terms import OLD_HASH, Terms
 from mistamover.transport.ssh import SshConnection
+
+logger = logging.getLogger(__name__)
 
 
 class Rsyncs:
@@ -28,11 +33,25 @@ class Rsyncs:
         self._target = target
         self._ssh = ssh
         self._apart = apart
-        self._run_dir = run_dir
-        self._runs: set[RsyncRun] = set()
+        self._command = Command.of_ssh(target)
+        self._runs = Runs(run_dir, self._command.section)
+        self._terms = Terms(hash=target.hash)
+        self._agreed = False
         self._lock = threading.Lock()
         self._warm: RsyncRun | None = None
         self._warm_login = 0
+
+    @property
+    def algorithm(self) -> str:
+        """The hash of what rsync says, where it is not the one that was asked for; else empty."""
+        return self._terms.algorithm
+
+    @property
+    def proof(self) -> str:
+        """The hash by which rsync proves files here."""
+        if not self._agreed:
+            self._agree()
+        return self._terms.proof
 
     def take(self) -> RsyncRun:
         """Return one for a batch of single files: the warm one if it is good, else a new one."""
@@ -59,7 +78,7 @@ class Rsyncs:
         """Start one for single files; with `resume` for that file alone, which goes on where an attempt broke off; with
         `apart` over the connection that gives way to others.
         """
-        extra = ["--checksum" if self._target.ssh.use_checksum else "--ignore-times"]
+        extra = [self._command.resent()]
         if resume is not None:
             extra.append(f"--partial-dir={self._ssh.directory}/{self._ssh.place}/p-{resume.key()}")
             extra.append(f"--temp-dir={self._ssh.session_place}")
@@ -92,20 +111,23 @@ class Rsyncs:
         """
         return self._start(self._arguments("--dry-run", "--checksum"), self._ssh.directory, source=source)
 
-    def start_put(self, staging: Path) -> RsyncRun:
-        """Given a directory here, start one for small files in it, whose directories exist at the target."""
-        argv = [*self._small(), "--no-implied-dirs", "--chmod=F644"]
-        return self._start(argv, self._ssh.directory, source=os.fsencode(staging))
+    def put(self, staging: Path, names: Iterable[bytes]) -> RsyncRun:
+        """See `small_files.Carrier`."""
+        argv = self._command.small(SECLUDED, *PUT)
+        run = self._start(argv, self._ssh.directory, source=os.fsencode(staging))
+        run.send(names, None)
+        return run
 
-    def start_fetch(self, staging: Path, longest: int) -> RsyncRun:
-        """Given a directory here, start one that brings small files of the target, as far as they are there."""
-        argv = [*self._small(), "--ignore-missing-args", f"--max-size={longest}", "--chmod=F600", "--no-implied-dirs"]
-        return self._start(argv, self._ssh.directory, fetch_to=f"{staging}/")
+    def fetch(self, staging: Path, names: Iterable[bytes], longest: int) -> RsyncRun:
+        """See `small_files.Carrier`."""
+        argv = self._command.small(SECLUDED, *FETCH, f"--max-size={longest}")
+        run = self._start(argv, self._ssh.directory, fetch_to=f"{staging}/")
+        run.send(names, None)
+        return run
 
     def abort(self) -> None:
         """Kill all that run, from any thread."""
-        for run in list(self._runs):
-            run.abort()
+        self._runs.abort()
 
     def close(self) -> None:
         """End the warm one."""
@@ -114,29 +136,24 @@ class Rsyncs:
         if warm is not None:
             warm.end()
 
-    def _small(self) -> list[str]:
-        """What is of one line each: names with their directories, no attributes, whatever has the name now."""
-        return [
-            *self._target.ssh.rsync,
-            "-8",
-            "-s",
-            "-ii",
-            "-I",
-            "--from0",
-            "--files-from=-",
-            OUT_FORMAT,
-            "--timeout=60",
-        ]
-
     def _arguments(self, *extra: str) -> list[str]:
-        settings = self._target.ssh
-        argv = [*settings.rsync, "-lptgoHS", "-8", "-s", "-ii", "--from0", "--files-from=-", "--outbuf=L", OUT_FORMAT]
-        argv += ["--checksum-choice=" + self._target.hash, "--timeout=300", "--modify-window=-1"]
-        if settings.compress:
-            argv.append("--compress")
-        if settings.bandwidth_limit:
-            argv.append(f"--bwlimit={settings.bandwidth_limit}")
-        return [*argv, *extra]
+        if not self._agreed:
+            self._agree()
+        return self._command.data(SECLUDED, *self._terms.exact(), *extra)
+
+    def _agree(self) -> None:
+        """Find out whether the other end knows the hash; where it is too old for that, another one is used.
+
+        Any other trouble is met again by whoever sends something, and told there.
+        """
+        for _ in range(2):
+            argv = self._command.data(SECLUDED, "--dry-run", *self._terms.exact())
+            run = self._start(argv, self._ssh.directory)
+            run.send([b"."], None)
+            self._agreed = run.status == 0
+            if self._agreed or not self._terms.learn(run.stderr, argv):
+                return
+            logger.info("%s: rsync there does not know %s: using %s", self._target.host, self._terms.hash, OLD_HASH)
 
     def _start(
         self,
@@ -154,7 +171,5 @@ class Rsyncs:
         ends = [here, there] if fetch_to is None else [there, fetch_to]
         stack = contextlib.ExitStack()
         words = ["-e", stack.enter_context(shell or self._ssh.rsync_shell()), "--", *ends]
-        run = RsyncRun([*argv, *words], self._run_dir, stack.close, background=background)
-        self._runs.add(run)
-        stack.callback(self._runs.discard, run)
-        return run
+        environment = self._terms.environment()
+        return self._runs.start([*argv, *words], stack, background=background, environment=environment)

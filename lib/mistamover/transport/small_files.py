@@ -9,25 +9,35 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.identity import DirectoryHandles
 from mistamover.transport.rsync_output import parse_errors
-from mistamover.transport.rsync_run import RsyncRun
+from mistamover.transport.rsync_run import Ended
 from mistamover.transport.rsync_verdicts import PARTIAL
-from mistamover.transport.rsyncs import Rsyncs
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Carrier(Protocol):
+    """Runs rsync for small files; what came of it tells the run."""
+
+    def put(self, staging: Path, names: Iterable[bytes]) -> Ended:
+        """Given a directory here, send small files in it, whose directories exist at the target."""
+
+    def fetch(self, staging: Path, names: Iterable[bytes], longest: int) -> Ended:
+        """Given a directory here, bring small files of the target there, as far as they exist and are no longer."""
 
 
 class SmallFiles:
     """See `transport.base.Messenger`."""
 
-    def __init__(self, rsyncs: Rsyncs, run_dir: Path) -> None:
-        """Given what starts rsync, and a private directory, do nothing yet."""
-        self._rsyncs = rsyncs
+    def __init__(self, carrier: Carrier, run_dir: Path) -> None:
+        """Given what runs rsync, and a private directory, do nothing yet."""
+        self._carrier = carrier
         self._run_dir = run_dir
 
     def put(self, files: Mapping[bytes, bytes]) -> None:
@@ -43,8 +53,7 @@ class SmallFiles:
                 )
                 with os.fdopen(handle, "wb") as stream:
                     stream.write(content)
-            run = self._rsyncs.start_put(Path(os.fsdecode(staging)))
-            run.send(files, None)
+            run = self._carrier.put(Path(os.fsdecode(staging)), files)
         if run.status != 0:
             raise _error(run)
 
@@ -53,8 +62,7 @@ class SmallFiles:
         if not names:
             return {}
         with self._staging() as staging:
-            run = self._rsyncs.start_fetch(Path(os.fsdecode(staging)), longest)
-            run.send(names, None)
+            run = self._carrier.fetch(Path(os.fsdecode(staging)), names, longest)
             if run.status != 0 and run.status not in PARTIAL:
                 raise _error(run)
             with DirectoryHandles(staging) as handles:
@@ -82,7 +90,7 @@ def _read(handles: DirectoryHandles, name: bytes, longest: int) -> bytes | None:
     return content if len(content) <= longest else None
 
 
-def _error(run: RsyncRun) -> LinkError | TargetError:
+def _error(run: Ended) -> LinkError | TargetError:
     words = parse_errors(run.stderr).summary() or f"rsync ended with status {run.status}"
     if run.status in PARTIAL:
         return TargetError(words)

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
-from mistamover.errors import LinkError, NobodyShares, TargetError
-from mistamover.links.link import Link, OwnLink
+from mistamover.errors import LinkError, TargetError
+from mistamover.links.chosen import ChosenLink
 from mistamover.links.login import Login
 from mistamover.links.mux import LOST, Session
-from mistamover.links.shared import SharedLink, is_kept
 
 #: Seconds for an answer of the control shell that needs no disk.
 _ANSWER = 60.0
@@ -38,6 +37,18 @@ exit 0
 
 #: Seconds that a target may need to flush its disk.
 _FLUSH = 900.0
+
+#: The status with which it says that the target cannot be made ready.
+_UNPREPARED = 3
+
+
+class NoShell(TargetError):
+    """The login runs no command of ours: it may be good for something else."""
+
+
+class NoRsync(TargetError):
+    """There is a shell and no rsync: files can go by SFTP."""
+
 
 #: Runs at the target.  $1 is the target directory, $2 our place in it, $3 this session, $4 the stop file.
 _CONTROL = """
@@ -71,15 +82,11 @@ class SshConnection:
         directory, do nothing yet.
         """
         self._target = target
-        self._run_dir = run_dir
         self.place = place
         """Our own directory below the target directory."""
         self._lock = threading.RLock()
         self._login = Login.of(target)
-        self._own = OwnLink(self._login, run_dir, name="c")
-        self._shared = SharedLink(self._login, links_dir, run_dir)
-        self._links_dir = links_dir
-        self._link: Link = self._own
+        self._link = ChosenLink(self._login, run_dir, links_dir, name="c")
         self._control: Session | None = None
         self.session = ""
         """Name of this session's directory below our place at the target."""
@@ -110,22 +117,11 @@ class SshConnection:
             # Before anything of the last login is removed at the target.
             self.generation += 1
             try:
-                self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._open_link()
+                self._link.open()
                 self._start_control()
             except BaseException:
                 self._drop()
                 raise
-
-    def _open_link(self) -> None:
-        """Log in, with others or alone: who came alone may have company by now, and the other way round."""
-        if is_kept(self._links_dir):
-            self._link = self._shared
-            with contextlib.suppress(NobodyShares):
-                self._link.open()
-                return
-        self._link = self._own
-        self._link.open()
 
     def _start_control(self) -> None:
         self.session = f"s-{os.getpid()}-{os.urandom(6).hex()}"
@@ -142,11 +138,13 @@ class SshConnection:
                 self._control = control
                 return
         words_said = control.last_words()
-        lost = not self._link.alive or control.wait(1.0) == LOST
+        status = control.wait(1.0)
         control.close()
-        if lost:
+        if not self._link.alive or status == LOST:
             raise LinkError(self._login.explain(words_said))
-        raise TargetError(
+        # The shell itself, if it is one, ends with 3.
+        kind = TargetError if status in (_UNPREPARED, None) else NoShell
+        raise kind(
             f"{self._target.host}: cannot prepare {self._target.directory}: {words_said or 'the login gives no shell'}"
         )
 

@@ -109,6 +109,7 @@ def test_a_bad_value_is_refused_with_what_was_expected(kind: str, value: str, ex
         ('choice("rsync_ssh", "none")', "rsync", 'did you mean "rsync_ssh"?'),
         ("host", "me@there", "a login name goes into the key username"),
         ("host", "there:22", "a port goes into the key port"),
+        ("address", "me@there:22", "a login name goes into the key username"),
     ],
 )
 def test_a_near_miss_gets_a_hint(kind: str, value: str, hint: str) -> None:
