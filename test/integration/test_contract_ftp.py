@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from contract import Contract, End, Traits, confirmed, deliver, digest_of
-from mistamover.config.settings import FtpAccess, TargetSettings, Tls
+from mistamover.config.access import FtpAccess, Tls
+from mistamover.config.settings import TargetSettings
 from mistamover.testing.ftpd import PASSWORD, USER, PrivateFtpd
 from mistamover.transport.base import Transport
 from mistamover.transport.by_file import ByFile

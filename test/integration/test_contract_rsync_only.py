@@ -12,7 +12,8 @@ import pytest
 
 import contract
 from contract import Contract, End, Traits
-from mistamover.config.settings import NativeSettings, TargetSettings
+from mistamover.config.access import NativeAccess
+from mistamover.config.settings import TargetSettings
 from mistamover.testing.rsyncd import PrivateRsyncd
 from mistamover.testing.sshd import PrivateSshd
 from mistamover.transport.base import Transport
@@ -29,9 +30,9 @@ LIMIT = "40M"
 COMMAND = Command(rsync=("rsync",), section="rsync_native", use_checksum=False, bandwidth_limit=LIMIT)
 
 
-def access(rsyncd: PrivateRsyncd, **changes: object) -> NativeSettings:
+def access(rsyncd: PrivateRsyncd, **changes: object) -> NativeAccess:
     """Return how to get at a private daemon."""
-    made = NativeSettings(
+    made = NativeAccess(
         rsync=("rsync",),
         host=rsyncd.host,
         port=rsyncd.port,
@@ -53,7 +54,7 @@ class NativeEnd(End):
 
 
 def native(end: End, target: TargetSettings, _keep: bool) -> Transport:
-    assert isinstance(target.access, NativeSettings)
+    assert isinstance(target.access, NativeAccess)
     return RsyncOnly(
         source=os.fsencode(end.source),
         target=target,

@@ -12,7 +12,8 @@ import pytest
 
 from contract import Contract, End, Traits, confirmed, deliver
 from laws import ours
-from mistamover.config.settings import S3Settings, TargetSettings
+from mistamover.config.access import S3Access
+from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.transport.base import Transport
@@ -39,10 +40,10 @@ class Bucket(End):
     def __init__(self, place: Path, s3: PrivateS3) -> None:
         self.bucket = s3.bucket(uuid.uuid4().hex)
         self._s3 = s3
-        self.far: Callable[[S3Settings], S3Files] = S3Files
+        self.far: Callable[[S3Access], S3Files] = S3Files
         super().__init__(place, self._to)
 
-    def access(self, **changes: object) -> S3Settings:
+    def access(self, **changes: object) -> S3Access:
         """Return how to get there."""
         given: dict[str, object] = {
             "bucket": self.bucket.name,
@@ -54,10 +55,10 @@ class Bucket(End):
             "ca_file": None,
             "addressing": "path",
         }
-        return S3Settings(**{**given, **changes})  # type: ignore[arg-type]
+        return S3Access(**{**given, **changes})  # type: ignore[arg-type]
 
     def _to(self, _: End, target: TargetSettings, keep: bool) -> Transport:
-        access = target.access if isinstance(target.access, S3Settings) else self.access()
+        access = target.access if isinstance(target.access, S3Access) else self.access()
         return ByFile(
             lambda: self.far(access),
             source=os.fsencode(self.source),

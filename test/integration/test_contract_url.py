@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from contract import Contract, End, Traits, confirmed, deliver
-from mistamover.config.settings import TargetSettings, UrlSettings
+from mistamover.config.access import UrlAccess
+from mistamover.config.settings import TargetSettings
 from mistamover.errors import TargetError
 from mistamover.transport.base import Transport
 from mistamover.transport.by_file import ByFile
@@ -27,10 +28,10 @@ class Renaming(End):
         super().__init__(place, self._to)
 
     def _to(self, _: End, target: TargetSettings, keep: bool) -> Transport:
-        access = UrlSettings(url=f"file://{self.target}", renames=True, parents=True, options_file=None)
+        access = UrlAccess(url=f"file://{self.target}", renames=True, parents=True, options_file=None)
         return self.by(access, target, keep)
 
-    def by(self, access: UrlSettings, target: TargetSettings, keep: bool) -> Transport:
+    def by(self, access: UrlAccess, target: TargetSettings, keep: bool) -> Transport:
         """Return the transport."""
         return ByFile(
             lambda: FsspecFiles(access),
@@ -65,14 +66,14 @@ def test_a_directory_that_is_not_there_is_said(end: Renaming) -> None:
 
 
 def test_a_filesystem_that_is_not_installed_is_said(end: Renaming) -> None:
-    access = UrlSettings(url="no-such-scheme://host/x", renames=True, parents=True, options_file=None)
+    access = UrlAccess(url="no-such-scheme://host/x", renames=True, parents=True, options_file=None)
     with pytest.raises(TargetError, match="no-such-scheme"):
         end.by(access, end.transport()._target, False).open()  # type: ignore[attr-defined]
 
 
 def test_where_what_is_written_is_seen_when_it_is_whole(end: Renaming) -> None:
     """`file` is not like that, but whoever says so gets it written in place, with its directories."""
-    access = UrlSettings(url=f"file://{end.target}", renames=False, parents=True, options_file=None)
+    access = UrlAccess(url=f"file://{end.target}", renames=False, parents=True, options_file=None)
     transport = end.by(access, end.transport()._target, False)  # type: ignore[attr-defined]
     assert not transport.open().trees
     confirmed(deliver(transport, [end.put("deep/er/file"), end.sparse("big", 10 * 1024 * 1024)]))

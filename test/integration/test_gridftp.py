@@ -18,7 +18,8 @@ import pytest
 import laws
 from agents import agent_of, log_of
 from contract import End, Traits, Watcher, confirmed, deliver, fault
-from mistamover.config.settings import GridFtpSettings, TargetSettings
+from mistamover.config.access import GridFtpAccess
+from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.model import FaultClass
 from mistamover.testing.gridftp import PrivateGridFtp
@@ -37,7 +38,7 @@ class Grid(End):
         self.target = server.place(uuid.uuid4().hex)
         self._changes = {"directory": os.fspath(self.target), "host": server.host}
 
-    def access(self, **changes: object) -> GridFtpSettings:
+    def access(self, **changes: object) -> GridFtpAccess:
         """Return how to get there."""
         given: dict[str, object] = {
             "cmd": ("globus-url-copy",),
@@ -47,10 +48,10 @@ class Grid(End):
             "password": self._server.password,
             "password_file": None,
         }
-        return GridFtpSettings(**{**given, **changes})  # type: ignore[arg-type]
+        return GridFtpAccess(**{**given, **changes})  # type: ignore[arg-type]
 
     def _to(self, _: End, target: TargetSettings, keep: bool) -> Transport:
-        access = target.access if isinstance(target.access, GridFtpSettings) else self.access()
+        access = target.access if isinstance(target.access, GridFtpAccess) else self.access()
         proxy = Proxy(access, self.run / uuid.uuid4().hex)
         return ByFile(
             lambda: GridFtpFiles(target, access, proxy),

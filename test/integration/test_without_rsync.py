@@ -40,7 +40,7 @@ def test_a_stream_to_a_host_without_rsync(bare: PrivateSshd, scratch: Path) -> N
         late = {b"late": laws.put(one.source / "late", b"late")}
         laws.arrived(one, {**promised, **late})
     said = laws.logs(site)
-    assert said.count("has no rsync: files go by SFTP") == 1
+    assert said.count("there is no rsync") == 1
     assert "no rsync there, so SFTP to" in said
 
 

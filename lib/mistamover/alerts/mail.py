@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mistamover.alerts.queue import Queue
-from mistamover.config.settings import MailSettings, Tls
+from mistamover.config.access import Tls
+from mistamover.config.settings import MailSettings
 from mistamover.errors import AlertError, SecretError
 from mistamover.files.names import display
 from mistamover.files.private import read_private

@@ -9,9 +9,10 @@ import socket
 from urllib.parse import urlsplit
 
 from mistamover.config import check
+from mistamover.config.access import Tls
 from mistamover.config.amqp import build_amqp
 from mistamover.config.files import private, there
-from mistamover.config.settings import AlertSettings, MailSettings, NotifySettings, Tls
+from mistamover.config.settings import AlertSettings, MailSettings, NotifySettings
 from mistamover.config.values import Values, quoted
 
 EVENTS = ("delivered", "quarantined", "incident")

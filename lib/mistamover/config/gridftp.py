@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from mistamover.config.access import GridFtpAccess
 from mistamover.config.files import private
-from mistamover.config.settings import GridFtpSettings
 from mistamover.config.values import Values
 
 _CERTIFICATE, _MYPROXY = "gridftp_certificate", "gridftp_myproxy"
@@ -16,12 +16,12 @@ _PORT = 2811
 _COPY, _OTHERS = "globus-url-copy", "gfal-rename"
 
 
-def certificate(values: Values) -> GridFtpSettings:
+def certificate(values: Values) -> GridFtpAccess:
     """Given the values of a stream, return how to get in by a certificate of one's own."""
     return _access(values, _CERTIFICATE, username=None, server=None)
 
 
-def myproxy(values: Values) -> GridFtpSettings:
+def myproxy(values: Values) -> GridFtpAccess:
     """Given the values of a stream, return how to get in by a MyProxy server."""
     values.require(_MYPROXY, "proxy", "the host of the MyProxy server")
     values.require(_MYPROXY, "username", "the name to log in with at the MyProxy server")
@@ -35,7 +35,7 @@ def myproxy(values: Values) -> GridFtpSettings:
     )
 
 
-def _access(values: Values, section: str, *, username: str | None, server: str | None) -> GridFtpSettings:
+def _access(values: Values, section: str, *, username: str | None, server: str | None) -> GridFtpAccess:
     password, file = values.text(section, "password") or "", private(values, section, "password_file")
     if password and file is not None:
         values.problem(section, "password_file", "and password are both set, expected one of them", "take one out")
@@ -48,7 +48,7 @@ def _access(values: Values, section: str, *, username: str | None, server: str |
             message = f"{program} is not installed, expected the programs of the Grid Community Toolkit and gfal2-util"
             hint = "install them, or use another protocol: sftp, rsync_ssh, or s3"
             values.problem("outgoing", "transfer_protocol", message, hint)
-    return GridFtpSettings(
+    return GridFtpAccess(
         cmd=cmd,
         port=values.whole(section, "port") or _PORT,
         username=username,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from mistamover.config.access import FtpAccess, Tls
 from mistamover.config.files import private, there
-from mistamover.config.settings import FtpAccess, SshSettings, Tls
+from mistamover.config.settings import SshSettings
 from mistamover.config.values import Values
 
 _OUT, _SFTP, _FTP, _FTPS = "outgoing", "sftp", "ftp", "ftps"

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from mistamover.config import check
+from mistamover.config.access import S3Access, UrlAccess
 from mistamover.config.files import private, there
-from mistamover.config.settings import S3Settings, UrlSettings
 from mistamover.config.values import Values, quoted
 from mistamover.errors import SecretError
 from mistamover.files.private import read_private
@@ -37,14 +37,14 @@ def s3_place(values: Values) -> tuple[str, str]:
     return store, f"{parts.netloc}{parts.path.rstrip('/')}" if parts else ""
 
 
-def s3_access(values: Values) -> S3Settings | None:
+def s3_access(values: Values) -> S3Access | None:
     """Given the values of a stream, return how to get at its bucket; None if that is not said."""
     _installed(values, "botocore", "s3")
     parts = urlsplit(values.text(_OUT, "target_url") or "")
     prefix = parts.path.strip("/")
     endpoint = _endpoint(values)
     addressing = values.text(_S3, "addressing") or ""
-    return S3Settings(
+    return S3Access(
         bucket=parts.netloc,
         prefix=f"{prefix}/" if prefix else "",
         endpoint_url=endpoint,
@@ -62,7 +62,7 @@ def url_place(values: Values) -> tuple[str, str]:
     return (f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/") or "/") if parts else ("", "")
 
 
-def url_access(values: Values) -> UrlSettings | None:
+def url_access(values: Values) -> UrlAccess | None:
     """Given the values of a stream, return how to get at its filesystem; None if that is not said."""
     _installed(values, "fsspec", "url")
     url = values.text(_OUT, "target_url") or ""
@@ -77,7 +77,7 @@ def url_access(values: Values) -> UrlSettings | None:
         values.problem(_OUT, "target_url", message, hint)
     if scheme in _LOCAL:
         _apart(values, urlsplit(url).path)
-    return UrlSettings(
+    return UrlAccess(
         url=url.rstrip("/"),
         renames=atomic == "rename" if atomic else scheme in _RENAMING,
         parents=scheme not in _WHOLE,

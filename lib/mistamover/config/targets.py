@@ -12,17 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistamover.config import check, command, gridftp, login, objects
+from mistamover.config.access import Access, ExtensionAccess, NativeAccess
 from mistamover.config.files import private
-from mistamover.config.settings import (
-    AccessSettings,
-    ExtensionSettings,
-    HandshakeSettings,
-    NativeSettings,
-    SshSettings,
-    TargetSettings,
-    TransferUnit,
-    Verify,
-)
+from mistamover.config.settings import HandshakeSettings, SshSettings, TargetSettings, TransferUnit, Verify
 from mistamover.config.values import Values
 
 _STREAM, _OUT, _SSH, _NATIVE = "data_stream", "outgoing", "rsync_ssh", "rsync_native"
@@ -34,7 +26,7 @@ class _Protocol:
 
     section: str
     """Where its own keys stand."""
-    access: Callable[[Values], AccessSettings | None] = lambda _: None
+    access: Callable[[Values], Access | None] = lambda _: None
     """Makes what only this protocol needs."""
     place: Callable[[Values], tuple[str, str]] | None = None
     """Makes host and directory where they are not target_host and target_dir."""
@@ -42,7 +34,7 @@ class _Protocol:
     """Makes the settings of ssh where they are not those of rsync_ssh."""
 
 
-def _native(values: Values) -> NativeSettings:
+def _native(values: Values) -> NativeAccess:
     username = values.text(_NATIVE, "username")
     password = values.text(_NATIVE, "password") or ""
     password_file = private(values, _NATIVE, "password_file")
@@ -52,7 +44,7 @@ def _native(values: Values) -> NativeSettings:
     elif username and not password and not values.is_set(_NATIVE, "password_file"):
         values.require(_NATIVE, "password", "the password of username, here or in password_file")
     host, port = check.split_address(values.text(_OUT, "target_host") or "")
-    return NativeSettings(
+    return NativeAccess(
         rsync=_programs(values, _NATIVE).rsync,
         host=host.strip("[]"),
         port=port,
@@ -94,9 +86,6 @@ GROUP = "mistamover.transports"
 
 _EXTENSION = "extension"
 
-#: Names of the original that are known, and cannot be used yet.
-_MISSING: tuple[str, ...] = ()
-
 
 def names() -> tuple[str, ...]:
     """Return the names of all protocols that can be used, apart from those of other packages."""
@@ -118,7 +107,7 @@ def _extensions() -> tuple[str, ...]:
 
 def _protocol(name: str) -> _Protocol | None:
     """Given a protocol's name, return what its configuration consists of; None if there is no such protocol."""
-    if name in _PROTOCOLS or name in (*_MISSING, "none", ""):
+    if name in _PROTOCOLS or name in ("none", ""):
         return _PROTOCOLS.get(name)
     if name in _extensions():
         return _Protocol(section=_EXTENSION, access=_extension, place=_anywhere)
@@ -145,9 +134,6 @@ def build_targets(values: Values) -> tuple[TargetSettings, ...]:
     if name is None:
         # Whichever it is going to be, what is wrong with the likely one is told now.
         _ssh(values, _SSH)
-    elif name in _MISSING:
-        message = f"{name} is not available in this version, expected {expected}"
-        values.problem(_OUT, "transfer_protocol", message, "use rsync_ssh")
     elif protocol is None and name != "none":
         message = f'"{name}" is not known, expected {expected}'
         values.problem(_OUT, "transfer_protocol", message, check.did_you_mean(name, (*names(), *_extensions())))
@@ -209,7 +195,7 @@ def _anywhere(values: Values) -> tuple[str, str]:
     return values.text(_OUT, "target_host") or "", values.text(_OUT, "target_dir") or ""
 
 
-def _extension(values: Values) -> ExtensionSettings:
+def _extension(values: Values) -> ExtensionAccess:
     options = []
     for word in values.words(_EXTENSION, "options"):
         name, equals, value = word.partition("=")
@@ -217,7 +203,7 @@ def _extension(values: Values) -> ExtensionSettings:
             message = f'"{name}" has no value, expected NAME=VALUE'
             values.problem(_EXTENSION, "options", message, "put = and a value behind each name")
         options.append((name, value))
-    return ExtensionSettings(options=tuple(options), secret_file=_readable(values, _EXTENSION, "secret_file"))
+    return ExtensionAccess(options=tuple(options), secret_file=_readable(values, _EXTENSION, "secret_file"))
 
 
 def _hash(values: Values, handshake: HandshakeSettings | None) -> str:

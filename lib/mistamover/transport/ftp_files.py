@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from mistamover.config.settings import FtpAccess, StreamSettings, TargetSettings
+from mistamover.config.access import FtpAccess
+from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.files.names import display
 from mistamover.model import Kind

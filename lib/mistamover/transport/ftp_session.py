@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mistamover.config.settings import FtpAccess, Tls
+from mistamover.config.access import FtpAccess, Tls
 from mistamover.errors import LinkError, SecretError, TargetError
 from mistamover.files.names import display
 from mistamover.files.private import read_private

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
-from mistamover.config.settings import GridFtpSettings, StreamSettings, TargetSettings
+from mistamover.config.access import GridFtpAccess
+from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, SecretError, TargetError
 from mistamover.files.private import read_private
 from mistamover.model import Kind
@@ -61,7 +62,7 @@ _ONE_NAME = (
 class GridFtpFiles:
     """One way to a server: no connection is kept, only what logs in."""
 
-    def __init__(self, target: TargetSettings, access: GridFtpSettings, proxy: Proxy) -> None:
+    def __init__(self, target: TargetSettings, access: GridFtpAccess, proxy: Proxy) -> None:
         """Given the target, how to get in, and by what, prepare."""
         self._access = access
         self._proxy = proxy
@@ -270,7 +271,7 @@ class GridFtpFiles:
 class Proxy:
     """What logs in: a proxy of our own where a password for one is given, else the user's."""
 
-    def __init__(self, access: GridFtpSettings, path: Path) -> None:
+    def __init__(self, access: GridFtpAccess, path: Path) -> None:
         """Given how to get in, and a path in a private directory, make nothing yet."""
         self._access = access
         self._path = path
@@ -333,7 +334,7 @@ class _Nothing(FarRefusal):
 def make(stream: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream, one of its targets, and a name that is the stream's alone, return the transport for it."""
     access = target.access
-    assert isinstance(access, GridFtpSettings)
+    assert isinstance(access, GridFtpAccess)
     run_dir = stream.state_dir / "run"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     proxy = Proxy(access, run_dir / "x509-proxy")
@@ -350,7 +351,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _password(access: GridFtpSettings) -> str:
+def _password(access: GridFtpAccess) -> str:
     if access.password_file is None:
         return access.password
     try:

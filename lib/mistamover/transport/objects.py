@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
+from mistamover.config.access import UrlAccess
 from mistamover.config.objects import options
-from mistamover.config.settings import StreamSettings, TargetSettings, UrlSettings
+from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, SecretError, TargetError, TransportError
 from mistamover.model import Kind
 from mistamover.transport import by_file
@@ -62,7 +63,7 @@ _SHORTEST_SECRET = 4
 class FsspecFiles:
     """One filesystem object of fsspec."""
 
-    def __init__(self, settings: UrlSettings) -> None:
+    def __init__(self, settings: UrlAccess) -> None:
         """Given the URL and what is known of its scheme, prepare; `connect` loads the library."""
         self._settings = settings
         self._calls = Calls("url")
@@ -318,7 +319,7 @@ class FsspecFiles:
 def make(stream: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream, one of its targets, and a name that is the stream's alone, return the transport for it."""
     access = target.access
-    assert isinstance(access, UrlSettings)
+    assert isinstance(access, UrlAccess)
     return by_file.make(lambda: FsspecFiles(access), stream, target, owner)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mistamover.config.settings import NativeSettings, TargetSettings
+from mistamover.config.access import NativeAccess
+from mistamover.config.settings import TargetSettings
 from mistamover.errors import SecretError, TargetError
 from mistamover.files.private import read_private
 from mistamover.links.chosen import ChosenLink
@@ -67,7 +68,7 @@ class Daemon:
 
     secluded = True
 
-    def __init__(self, settings: NativeSettings, run_dir: Path) -> None:
+    def __init__(self, settings: NativeAccess, run_dir: Path) -> None:
         """Given how to get there, and a private directory, do nothing yet."""
         self._settings = settings
         self._run_dir = run_dir

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from mistamover.config.settings import NativeSettings, StreamSettings, TargetSettings
+from mistamover.config.access import NativeAccess
+from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, TargetError
 from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, Zip
@@ -326,7 +327,7 @@ def _unproven(verdict: Verdict) -> Verdict:
 
 def make(stream: StreamSettings, target: TargetSettings, owner: str) -> RsyncOnly:
     """See `registry.Maker`: to an rsync daemon."""
-    settings = cast("NativeSettings", target.access)
+    settings = cast("NativeAccess", target.access)
     return RsyncOnly(
         source=os.fsencode(stream.directory),
         target=target,

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from mistamover.config.settings import S3Settings, StreamSettings, TargetSettings
+from mistamover.config.access import S3Access
+from mistamover.config.settings import StreamSettings, TargetSettings
 from mistamover.errors import LinkError, SecretError, TargetError
 from mistamover.files.private import read_private
 from mistamover.model import Kind
@@ -43,7 +44,7 @@ _HASH = "sha256"
 class S3Files:
     """One connection to a bucket, or to what is below a prefix in it."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Access) -> None:
         """Given how to get there, prepare; `connect` loads the library."""
         self._settings = settings
         self._calls = Calls("s3")
@@ -283,11 +284,11 @@ class S3Files:
 def make(stream: StreamSettings, target: TargetSettings, owner: str) -> Transport:
     """Given a stream, one of its targets, and a name that is the stream's alone, return the transport for it."""
     access = target.access
-    assert isinstance(access, S3Settings)
+    assert isinstance(access, S3Access)
     return by_file.make(lambda: S3Files(access), stream, target, owner)
 
 
-def _client(settings: S3Settings) -> Any:
+def _client(settings: S3Access) -> Any:
     """Given how to get there, return botocore's client. Raise TransportError."""
     try:
         from botocore.config import Config
@@ -323,7 +324,7 @@ def _client(settings: S3Settings) -> Any:
     return translated(client)
 
 
-def _login(settings: S3Settings) -> tuple[str | None, str | None]:
+def _login(settings: S3Access) -> tuple[str | None, str | None]:
     if settings.secret_file is None:
         return None, None
     try:

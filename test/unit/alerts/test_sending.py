@@ -12,7 +12,8 @@ import pytest
 from mistamover.alerts.mail import Mail, send, send_all
 from mistamover.alerts.queue import Queue
 from mistamover.alerts.webhook import Webhook
-from mistamover.config.settings import MailSettings, NotifySettings, Tls
+from mistamover.config.access import Tls
+from mistamover.config.settings import MailSettings, NotifySettings
 from mistamover.errors import AlertError, SecretError
 from receivers import Hook, Mailbox, certificate, hook_server, mail_server, silent_server
 from support import free_port

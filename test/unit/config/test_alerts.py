@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mistamover.config.settings import AlertSettings, AmqpSettings, MailSettings, NotifySettings, Tls
+from mistamover.config.access import Tls
+from mistamover.config.settings import AlertSettings, AmqpSettings, MailSettings, NotifySettings
 from unit.config.sites import Site
 
 

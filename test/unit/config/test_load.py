@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mistamover.config.load import load
@@ -269,6 +270,7 @@ def test_nothing_new_gives_the_same_object(site: Site) -> None:
     assert load(site.global_file, {}, last_good=settings) is not settings
 
 
+@hypothesis_settings(deadline=None)
 @given(
     retry=st.integers(0, 10**6), settle=st.floats(0, 1e6), ignore=st.lists(st.sampled_from(["*.a", "b c", "#d", ";e"]))
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mistamover.config.settings import FtpAccess, StreamSettings, Tls, TransferMode, TransferUnit
+from mistamover.config.access import FtpAccess, Tls
+from mistamover.config.settings import StreamSettings, TransferMode, TransferUnit
 from mistamover.errors import ConfigError
 from unit.config.sites import Site
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mistamover.config.access import S3Access, UrlAccess
 from mistamover.config.objects import options
-from mistamover.config.settings import S3Settings, TargetSettings, UrlSettings
+from mistamover.config.settings import TargetSettings
 from mistamover.errors import SecretError
 from unit.config.sites import Site
 
@@ -24,15 +25,15 @@ def target(site: Site, protocol: str, url: str, more: str = "") -> TargetSetting
     return found
 
 
-def s3(site: Site, url: str, more: str = "") -> S3Settings:
+def s3(site: Site, url: str, more: str = "") -> S3Access:
     found = target(site, "s3", url, more).access
-    assert isinstance(found, S3Settings)
+    assert isinstance(found, S3Access)
     return found
 
 
-def url(site: Site, url: str, more: str = "") -> UrlSettings:
+def url(site: Site, url: str, more: str = "") -> UrlAccess:
     found = target(site, "url", url, more).access
-    assert isinstance(found, UrlSettings)
+    assert isinstance(found, UrlAccess)
     return found
 
 

@@ -34,7 +34,6 @@ from unit.config.sites import STREAM, Site
         ("[rsync_ssh]\nidentity_file = nokey\n", 6, "rsync_ssh", "identity_file", "there is no file", "correct"),
         ("[rsync_ssh]\nssh_config = /\n", 6, "rsync_ssh", "ssh_config", "there is no file", "correct"),
         ("transfer_protocol = rsync\n", 5, "outgoing", "transfer_protocol", "not known", 'did you mean "rsync_ssh"?'),
-        ("transfer_protocol = gridftp_myproxy\n", 5, "outgoing", "transfer_protocol", "not available in", "use rsync"),
         ("target_host = -x\n", 5, "outgoing", "target_host", "not a host", ""),
         ("target_uses_arrival_monitor = True\n[data_stream]\ntransfer_unit = directory\n", 5, "outgoing",
          "target_uses_arrival_monitor", "no receipts for directories", "checksum_algorithm = sha256"),

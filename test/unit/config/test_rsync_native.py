@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mistamover.config.settings import NativeSettings, TargetSettings, TransferMode
+from mistamover.config.access import NativeAccess
+from mistamover.config.settings import TargetSettings, TransferMode
 from unit.config.sites import Site
 
 OUTGOING = "[outgoing]\ntransfer_protocol = rsync_native\n"
@@ -19,9 +20,9 @@ def target(site: Site) -> TargetSettings:
     return found
 
 
-def access(site: Site) -> NativeSettings:
+def access(site: Site) -> NativeAccess:
     found = target(site).access
-    assert isinstance(found, NativeSettings)
+    assert isinstance(found, NativeAccess)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mistamover.config.settings import FtpAccess, Tls
+from mistamover.config.access import FtpAccess, Tls
 from mistamover.errors import LinkError, TargetError
 from mistamover.model import Kind
 from mistamover.transport import ftp_features
