@@ -33,8 +33,12 @@ _ms_missing_packages() {
         # The tests make directories that even root cannot write to, and small filesystems that are full.
         command -v chattr >/dev/null || echo e2fsprogs
         command -v mount >/dev/null || echo mount
-        # A large one.  Who cannot install it, and is no CI, leaves out the tests with a message broker.
+        # Large ones.  Who cannot install them, and is no CI, leaves out the tests with a message broker and GridFTP.
         if [ -n "${CI:-}" ] || { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }; then
+            command -v globus-url-copy >/dev/null || echo globus-gass-copy-progs
+            command -v grid-proxy-init >/dev/null || echo globus-proxy-utils
+            PATH=$PATH:/usr/sbin command -v globus-gridftp-server >/dev/null || echo globus-gridftp-server-progs
+            command -v gfal-rename >/dev/null || printf '%s\n' gfal2-util-scripts gfal2-plugin-gridftp gfal2-plugin-file
             [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
         fi
     fi

@@ -18,7 +18,7 @@ from mistamover.errors import LinkError, TargetError
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.transport.base import Transport
 from mistamover.transport.by_file import ByFile
-from mistamover.transport.s3 import PART, S3Files
+from mistamover.transport.s3 import PART, S3Files, Store
 from support import Entry, free_port
 
 
@@ -40,7 +40,7 @@ class Bucket(End):
     def __init__(self, place: Path, s3: PrivateS3) -> None:
         self.bucket = s3.bucket(uuid.uuid4().hex)
         self._s3 = s3
-        self.far: Callable[[S3Access], S3Files] = S3Files
+        self.far: Callable[[S3Access, Store | None], S3Files] = S3Files
         super().__init__(place, self._to)
 
     def access(self, **changes: object) -> S3Access:
@@ -59,8 +59,9 @@ class Bucket(End):
 
     def _to(self, _: End, target: TargetSettings, keep: bool) -> Transport:
         access = target.access if isinstance(target.access, S3Access) else self.access()
+        store = Store(access)
         return ByFile(
-            lambda: self.far(access),
+            lambda: self.far(access, store),
             source=os.fsencode(self.source),
             target=target,
             run_dir=self.run,

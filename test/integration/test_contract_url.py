@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import laws
 from contract import Contract, End, Traits, confirmed, deliver
 from mistamover.config.access import UrlAccess
 from mistamover.config.settings import TargetSettings
@@ -15,7 +16,7 @@ from mistamover.errors import TargetError
 from mistamover.transport.base import Transport
 from mistamover.transport.by_file import ByFile
 from mistamover.transport.objects import FsspecFiles
-from support import contents
+from support import Site, contents
 
 
 class Renaming(End):
@@ -79,3 +80,14 @@ def test_where_what_is_written_is_seen_when_it_is_whole(end: Renaming) -> None:
     confirmed(deliver(transport, [end.put("deep/er/file"), end.sparse("big", 10 * 1024 * 1024)]))
     assert end.files() == contents(end.source)
     transport.close(finished=True)
+
+
+def test_a_stream_moves_files_to_a_url(scratch: Path) -> None:
+    site = Site(scratch)
+    outgoing = {"transfer_protocol": "url", "target_host": None, "target_dir": None}
+    where = scratch / "remote" / "one"
+    one = site.add("one", data_stream={"settle_time": 0.3}, outgoing={**outgoing, "target_url": f"file://{where}"})
+    promised = {f"d/file {n}".encode(): laws.put(one.source / f"d/file {n}", os.urandom(n * 50)) for n in range(100)}
+    with laws.lawful(site, one):
+        laws.arrived(one, promised, timeout=30)
+    assert {record["algorithm"] for record in site.history() if record["kind"] == "file"} == {"xxh128"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -37,16 +38,44 @@ _PIECE = 1 << 20
 _CONNECT, _ANSWER, _TRIES = 10, 60, 2
 _BOUND = _TRIES * (_CONNECT + _ANSWER) + 10.0
 
+#: Answers come from afar: so many objects are sent at a time.
+_SIDE_BY_SIDE = 6
+
 _PROBE = b".mistamover-checksum"
 _HASH = "sha256"
+
+
+class Store:
+    """What all connections to one bucket share: the library's client, which is slow to make, and what is known."""
+
+    def __init__(self, settings: S3Access) -> None:
+        """Given how to get there, make nothing yet."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self.checks: bool | None = None
+        """Whether the store checks checksums; None until that was tried."""
+
+    def client(self) -> Any:
+        """Return the client. Raise TransportError."""
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self._settings)
+            return self._client
+
+    def forget(self) -> None:
+        """Make a new client the next time."""
+        with self._lock:
+            self._client = None
 
 
 class S3Files:
     """One connection to a bucket, or to what is below a prefix in it."""
 
-    def __init__(self, settings: S3Access) -> None:
-        """Given how to get there, prepare; `connect` loads the library."""
+    def __init__(self, settings: S3Access, store: Store | None = None) -> None:
+        """Given how to get there, and what other connections to it share, prepare; `connect` loads the library."""
         self._settings = settings
+        self._store = store or Store(settings)
         self._calls = Calls("s3")
         self._client: Any = None
         self._checks = False
@@ -57,9 +86,16 @@ class S3Files:
 
     def connect(self) -> Means:
         """See that the bucket is there and can be listed and written, and whether the store checks what it is sent."""
-        self._client = self._calls.run(_BOUND, lambda: _client(self._settings))
-        self._ask("list_objects_v2", Prefix=self._prefix(b""), MaxKeys=1)
-        self._checks = self._try_wrong_checksum()
+        self._client = self._calls.run(_BOUND, self._store.client)
+        try:
+            self._ask("list_objects_v2", Prefix=self._prefix(b""), MaxKeys=1)
+        except LinkError:
+            # What logs in may be another one by now.
+            self._store.forget()
+            raise
+        if self._store.checks is None:
+            self._store.checks = self._try_wrong_checksum()
+        self._checks = self._store.checks
         proof = "the store checks the sha256 of what it is sent" if self._checks else "the store checks no sha256"
         return Means(
             description=f"S3, bucket {self._settings.bucket}; {proof}",
@@ -71,6 +107,7 @@ class S3Files:
             flush=False,
             hashes=(_HASH,) if self._checks else (),
             resume=False,
+            side_by_side=_SIDE_BY_SIDE,
         )
 
     def look(self, path: bytes) -> There | None:
@@ -186,8 +223,6 @@ class S3Files:
     def close(self) -> None:
         """End the connection."""
         self._calls.close()
-        if self._client is not None:
-            self._client.close()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -285,7 +320,8 @@ def make(stream: StreamSettings, target: TargetSettings, owner: str) -> Transpor
     """Given a stream, one of its targets, and a name that is the stream's alone, return the transport for it."""
     access = target.access
     assert isinstance(access, S3Access)
-    return by_file.make(lambda: S3Files(access), stream, target, owner)
+    store = Store(access)
+    return by_file.make(lambda: S3Files(access, store), stream, target, owner)
 
 
 def _client(settings: S3Access) -> Any:
@@ -313,6 +349,7 @@ def _client(settings: S3Access) -> Any:
             config=Config(
                 connect_timeout=_CONNECT,
                 read_timeout=_ANSWER,
+                max_pool_connections=4 * _SIDE_BY_SIDE,
                 retries={"mode": "standard", "total_max_attempts": _TRIES},
                 s3={"addressing_style": settings.addressing},
                 # What is sent has our own checksum; stores that are not Amazon's stumble over more.

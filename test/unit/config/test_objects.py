@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,14 @@ def test_options_that_cannot_be_read_are_a_problem(site: Site) -> None:
     problem = site.problem()
     assert problem.key == "options_file"
     assert "geheim" not in str(problem)
+
+
+def test_libraries_are_not_loaded_to_read_the_configuration(site: Site) -> None:
+    write(site, "s3", "s3://bucket")
+    program = (
+        "import sys; from pathlib import Path; from mistamover.config.load import load; "
+        "load(Path(sys.argv[1]), {}); print([n for n in ('botocore', 'fsspec', 'asyncio') if n in sys.modules])"
+    )
+    words = [sys.executable, "-c", program, str(site.global_file)]
+    said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=30)
+    assert said.stdout.strip() == "[]"
