@@ -45,6 +45,8 @@ class Means:
     resume: bool
     """Writing can go on where it broke off (`write` with an offset)."""
     removal: bool = True
+    side_by_side: int = 1
+    """Connections that are worth having for one batch of many files, where every answer takes its time."""
     owners: bool = False
     """Owners can be set: the object is one of `OwningFiles`."""
 
