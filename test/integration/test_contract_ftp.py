@@ -112,7 +112,7 @@ def test_servers_of_other_kinds(scratch: Path, tmp_path: Path, ftpsd: PrivateFtp
         end.close()
         assert not end.tree()
         log = server.log.read_text()
-    assert ("XSHA256" in log) is (how == "hashes")
+    assert ("RETR" in log) is (how != "hashes")
     assert "Traceback" not in log
 
 
