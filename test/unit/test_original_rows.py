@@ -93,14 +93,18 @@ SEMANTICS: dict[str, tuple[str, ...]] = {
 #: Rows about protocols: they need a test once the protocol is there.
 OF_PROTOCOLS: dict[str, dict[str, tuple[str, ...]]] = {
     "ftp": {
-        "ftp: a failed put ends with status 0, and the source is deleted": (),
-        "ftp: the target is written in place": (),
-        "ftp: the password lies in a temporary file": (),
-        "ftp: a refusal kills the stream": (),
+        "ftp: a failed put ends with status 0, and the source is deleted": (
+            "original_defects_ftp:a_put_that_fails_removes_the_source",
+        ),
+        "ftp: the target is written in place": ("original_defects_ftp:files_are_written_in_place",),
+        "ftp: the password lies in a temporary file": ("original_defects_ftp:the_password_is_in_temporary_files",),
+        "ftp: a refusal kills the stream": ("original_defects_ftp:what_is_refused_kills_the_stream",),
     },
     "rsync_native": {
-        "rsync_native: the password lies in a temporary file": (),
-        "rsync_native: a refusal kills the stream": (),
+        "rsync_native: the password lies in a temporary file": (
+            "original_defects_native:the_password_is_in_temporary_files",
+        ),
+        "rsync_native: a refusal kills the stream": ("original_defects_native:what_is_refused_kills_the_stream",),
     },
 }
 

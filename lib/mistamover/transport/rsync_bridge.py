@@ -24,15 +24,16 @@ logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
+#: How it goes on, in words, and what makes the transport.
+Other = tuple[str, Callable[[], MessagingTransport]]
+
 
 class RsyncBridge:
     """See the module, and `transport.base.MessagingTransport`."""
 
-    def __init__(
-        self, full: MessagingTransport, others: Mapping[type[TargetError], Sequence[Callable[[], MessagingTransport]]]
-    ) -> None:
-        """Given the transport that uses all, and what makes others, to be tried in order when it ends by one of these
-        errors, do nothing yet.
+    def __init__(self, full: MessagingTransport, others: Mapping[type[TargetError], Sequence[Other]]) -> None:
+        """Given the transport that uses all, and others to be tried in order when it ends by one of these errors, do
+        nothing yet.
         """
         self._now = full
         self._others = others
@@ -100,7 +101,7 @@ class RsyncBridge:
         """Take the first other way that can be opened. Raise LinkError, TargetError where there is none."""
         told = [str(refusal)]
         last: LinkError | TargetError = refusal
-        for make_other in self._others[type(refusal)]:
+        for words, make_other in self._others[type(refusal)]:
             other = make_other()
             try:
                 found = other.open()
@@ -111,7 +112,7 @@ class RsyncBridge:
                 continue
             self._now.close(finished=isinstance(refusal, NoRsync))
             self._now, self._bridged = other, True
-            logger.warning("%s; going on without: %s", refusal, found.description)
+            logger.warning("%s; going on %s: %s", refusal, words, found.description)
             return
         if isinstance(last, LinkError):
             raise last
@@ -141,4 +142,6 @@ def make(stream: StreamSettings, target: TargetSettings, owner: str) -> RsyncBri
 
         return sftp_files.make(stream, target, owner, because="no rsync there, so ")
 
-    return RsyncBridge(rsync_ssh.make(stream, target, owner), {NoShell: (rsync_alone, sftp), NoRsync: (sftp,)})
+    by_rsync, by_sftp = ("by rsync alone", rsync_alone), ("by SFTP", sftp)
+    others = {NoShell: (by_rsync, by_sftp), NoRsync: (by_sftp,)}
+    return RsyncBridge(rsync_ssh.make(stream, target, owner), others)
