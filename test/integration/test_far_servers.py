@@ -96,6 +96,8 @@ def test_the_server_is_killed_in_the_middle(mortal: Server, scratch: Path) -> No
         some_arrived(one, 20)
         mortal.stop()
         laws.somewhere(one, promised)
+        # It may have been through in that moment.
+        promised[b"after"] = laws.put(one.source / "after", b"after")
         wait_until(lambda: laws.snapshot(site, one).get("state") == "UNREACHABLE", 30, "it says so")
         mortal.start()
         laws.arrived(one, promised, timeout=60)
