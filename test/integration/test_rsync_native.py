@@ -83,7 +83,7 @@ def test_servers_and_agents_die_and_nothing_is_lost(private_rsyncd: PrivateRsync
         else:
             wait_until(lambda: laws.public(one) == promised, 60, "all are there")
             assert contents(one.source) == promised
-        assert not list((site.state / "streams/one/run").glob("password-*"))
+    assert not list((site.state / "streams/one/run").glob("password-*"))
 
 
 def test_a_password_that_is_wrong_is_said(rsyncd: PrivateRsyncd, scratch: Path) -> None:
