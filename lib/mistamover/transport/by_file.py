@@ -88,6 +88,7 @@ class ByFile:
             with contextlib.suppress(LinkError, TargetError), self._pool.lend() as connection:
                 self._place.clean(connection.far, connection.means)
                 self._place.leave(connection.far, connection.means)
+        self._place.close()
         self._pool.close()
 
     def probe(self) -> None:
@@ -95,6 +96,7 @@ class ByFile:
         with self._pool.lend() as connection:
             self._need_room(connection.far)
             far, means = connection.far, connection.means
+            self._place.begin([b"probe"])
             with self._place.beside(b"probe") as first, self._place.beside(b"probe") as last:
                 name = first
                 try:
@@ -134,7 +136,7 @@ class ByFile:
             self._need_room(connection.far)
             writing = self._writing(connection, source, guard, alone=len(batch.units) == 1)
             run = BatchRun(batch.units, flush=flush, tree=self._tree)
-            note = self._place.begin(batch.units)
+            note = self._place.begin(unit.name for unit in batch.units)
             helpers = run.helpers(connection.means.side_by_side)
             try:
                 return run.run(writing, source, [lambda: self._help(run, guard, writing)] * helpers)
@@ -159,7 +161,7 @@ class ByFile:
         with Source(os.path.dirname(made.path), guard) as source, self._pool.lend() as connection:
             self._place.clean(connection.far, connection.means)
             self._need_room(connection.far)
-            note = self._place.begin([])
+            note = self._place.begin(made.names[:1])
             clean = False
             try:
                 writing = self._writing(connection, source, guard, alone=True)
@@ -204,13 +206,18 @@ class ByFile:
         """See `Messenger.put`."""
         with self._pool.lend() as connection:
             far, means = connection.far, connection.means
+            note = self._place.begin(files)
             for name, content in files.items():
                 if not means.rename:
                     _write(far, name, content)
                     continue
                 with self._place.beside(name) as temporary:
-                    _write(far, temporary, content)
-                    far.rename(temporary, name)
+                    try:
+                        _write(far, temporary, content)
+                        far.rename(temporary, name)
+                    except BaseException:
+                        self._place.end(note, clean=False)
+                        raise
 
     def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """See `Messenger.fetch`; nobody waits here."""
