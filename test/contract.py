@@ -456,7 +456,7 @@ class Contract:
 
         guard = Watcher(progressed=give_up)
         verdicts = deliver(transport, [unit], guard)
-        assert asked and time.monotonic() - asked[0] < 3
+        assert asked and time.monotonic() - asked[0] < 5
         assert fault(verdicts[b"huge"]) is FaultClass.ABANDONED
         assert end.files() == {}
         confirmed(deliver(transport, [unit]))
@@ -485,6 +485,8 @@ class Contract:
         except LinkError:
             pass
         else:
+            if isinstance(verdicts[b"huge"], Confirmed):
+                pytest.skip("it was through before it could be cut")
             assert fault(verdicts[b"huge"]) is FaultClass.LINK
         assert cut and not cut[0].is_alive()
         assert end.files() == {}
@@ -617,7 +619,8 @@ class Contract:
             assert fault(deliver(transport, [unit])[b"unit"]) is FaultClass.CHANGED
             assert end.files() == {}
         (end.source / "unit/3").unlink()
-        assert fault(deliver(transport, [unit])[b"unit"]) in (FaultClass.VANISHED, FaultClass.CHANGED)
+        verdict = deliver(transport, [unit])[b"unit"]
+        assert fault(verdict) in (FaultClass.VANISHED, FaultClass.CHANGED), verdict
         assert end.files() == {}
 
     def _zip(

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 
+import contract
 from contract import Contract, End, Traits, Watcher, confirmed, deliver, fault
 from mistamover.config.settings import Verify
 from mistamover.errors import LinkError
@@ -38,6 +39,7 @@ class Store:
             flush=False,
             hashes=(),
             resume=False,
+            side_by_side=4,
         )
 
     def look(self, path: bytes) -> There | None:
@@ -188,3 +190,34 @@ def test_one_that_changes_under_way_is_never_seen(scratch: Path) -> None:
 
     assert fault(deliver(made.transport(), [unit], Watcher(progressed=change))[b"big"]) is FaultClass.CHANGED
     assert made.files() == {b"big": hashlib.sha256(b"the old one").hexdigest()}
+
+
+@pytest.mark.parametrize("when", ["connecting", "writing"])
+def test_helpers_that_fail_cost_nothing(scratch: Path, when: str) -> None:
+    """A server that takes one connection only, or loses the others: the first one does it all."""
+    made = store(scratch)
+    connections: list[Store] = []
+
+    class _Lonely(Store):
+        def connect(self) -> Means:
+            connections.append(self)
+            if when == "connecting" and len(connections) > 1:
+                raise LinkError("too many connections")
+            return super().connect()
+
+        def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
+            if self is not connections[0]:
+                raise LinkError("lost")
+            super().write(path, source, size, offset, told)
+
+    transport = ByFile(
+        lambda: _Lonely(made.target),
+        source=os.fsencode(made.source),
+        target=contract.settings(),
+        run_dir=made.run,
+        owner="me",
+        keep_extra=False,
+    )
+    confirmed(deliver(transport, [made.put(f"file {number}") for number in range(40)]))
+    assert len(connections) > 1
+    assert len(made.files()) == 40

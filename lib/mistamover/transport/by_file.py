@@ -14,20 +14,18 @@ from pathlib import Path
 
 from mistamover.config.settings import StreamSettings, TargetSettings, TransferMode, Verify
 from mistamover.errors import LinkError, TargetError
-from mistamover.model import Batch, Confirmed, Failed, FaultClass, Kind, Unit, Verdict
+from mistamover.model import Batch, Kind, Unit, Verdict
 from mistamover.transport.base import Capabilities, Guard, Zip
 from mistamover.transport.far import FarFiles, FarRefusal, Means
+from mistamover.transport.far_batch import BatchRun
 from mistamover.transport.far_place import Place
 from mistamover.transport.far_pool import Connection, Pool
-from mistamover.transport.far_source import Abandoned, NotSent, Source
+from mistamover.transport.far_source import Source
 from mistamover.transport.far_trees import Tree
 from mistamover.transport.far_writing import Writing
 from mistamover.transport.far_zips import ZipWriting
 
 logger = logging.getLogger(__name__)
-
-#: Files that are flushed one by one; more are flushed together at the end of their batch.
-_FEW = 8
 
 _PROBE = b"mistamover" * 400
 
@@ -95,6 +93,7 @@ class ByFile:
             with contextlib.suppress(LinkError, TargetError), self._pool.lend() as connection:
                 self._place.clean(connection.far, connection.means)
                 self._place.leave(connection.far, connection.means)
+        self._place.close()
         self._pool.close()
 
     def probe(self) -> None:
@@ -102,6 +101,7 @@ class ByFile:
         with self._pool.lend() as connection:
             self._need_room(connection.far)
             far, means = connection.far, connection.means
+            self._place.begin([b"probe"])
             with self._place.beside(b"probe") as first, self._place.beside(b"probe") as last:
                 name = first
                 try:
@@ -136,116 +136,49 @@ class ByFile:
         return self._deliver(batch, guard, flush=False)
 
     def _deliver(self, batch: Batch, guard: Guard, *, flush: bool) -> list[Verdict]:
-        verdicts: dict[bytes, Verdict] = {}
         with Source(self._source, guard) as source, self._pool.lend() as connection:
             self._place.clean(connection.far, connection.means)
             self._need_room(connection.far)
             writing = self._writing(connection, source, guard, alone=len(batch.units) == 1)
-            note = self._place.begin(batch.units)
-            clean = False
+            run = BatchRun(batch.units, flush=flush, tree=self._tree)
+            note = self._place.begin(unit.name for unit in batch.units)
+            helpers = run.helpers(connection.means.side_by_side)
             try:
-                clean = self._send(batch.units, verdicts, writing, connection, source, flush=flush)
+                return run.run(writing, source, [lambda: self._help(run, guard, writing)] * helpers)
             except LinkError as error:
-                if not verdicts:
-                    raise
-                # Dropped by hand: what is confirmed stays confirmed, so nothing is raised.
+                verdicts = run.lost(error, flushes=connection.means.flush)
+                # What is confirmed stays confirmed, so nothing is raised.
                 self._pool.lost(connection)
-                _fail_the_rest(batch.units, verdicts, FaultClass.LINK, str(error))
+                return verdicts
             finally:
-                self._place.end(note, clean=clean)
-        return list(verdicts.values())
+                self._place.end(note, clean=run.clean)
 
-    def _send(
-        self,
-        units: Sequence[Unit],
-        verdicts: dict[bytes, Verdict],
-        writing: Writing,
-        connection: Connection,
-        source: Source,
-        *,
-        flush: bool,
-    ) -> bool:
-        """Send units, and put their verdicts where they belong; return whether nothing of ours can be left there.
+    def _help(self, run: BatchRun, guard: Guard, first: Writing) -> None:
+        """Take part in a batch over a connection of its own."""
+        with Source(self._source, guard) as source, self._pool.lend() as connection:
+            run.help(self._writing(connection, source, guard, alone=False, beside=first), source)
 
-        Raise TargetError when there is no verdict; LinkError at any time.
-        """
-        few = flush and len(units) <= _FEW
-        clean = True
-        shown: list[bytes] = []
-        trouble: TargetError | None = None
-        try:
-            for unit in units:
-                try:
-                    source.go_on()
-                    verdict = self._one(unit, writing, connection, source, flush=few)
-                except Abandoned as error:
-                    _fail_the_rest(units, verdicts, error.fault, str(error))
-                    break
-                except NotSent as error:
-                    verdict = error.verdict(unit)
-                except FarRefusal as error:
-                    verdict = Failed(unit=unit, fault=FaultClass.REFUSED, reason=str(error))
-                verdicts[unit.name] = verdict
-                if isinstance(verdict, Confirmed) and unit.kind is not Kind.TREE:
-                    shown.append(unit.name)
-        except LinkError:
-            if flush and connection.means.flush:
-                _unprove(verdicts, shown, FaultClass.LINK, "the connection was lost before it was flushed")
-            raise
-        except TargetError as error:
-            clean = False
-            trouble = error
-        if trouble is not None and not verdicts:
-            raise trouble
-        if trouble is not None:
-            _fail_the_rest(units, verdicts, FaultClass.TARGET, str(trouble))
-        try:
-            writing.dress()
-            if flush and shown:
-                writing.flush(shown)
-        except LinkError as error:
-            _unprove(verdicts, shown, FaultClass.LINK, str(error))
-            raise
-        except TargetError as error:
-            _unprove(verdicts, shown, FaultClass.TARGET, str(error))
-        return clean
-
-    def _one(self, unit: Unit, writing: Writing, connection: Connection, source: Source, *, flush: bool) -> Verdict:
-        if unit.kind is Kind.TREE:
-            tree = Tree(
-                connection.far,
-                connection.means,
-                writing,
-                source=source,
-                place=self._place,
-                keep_extra=self._keep_extra,
-            )
-            return tree.deliver(unit)
-        if unit.kind is Kind.DIRECTORY:
-            writing.empty(unit)
-            return Confirmed(unit=unit, digest="")
-        writing.above(unit.name.rpartition(b"/")[0])
-        if unit.kind is Kind.LINK:
-            writing.link(unit)
-            return Confirmed(unit=unit, digest="")
-        return Confirmed(unit=unit, digest=writing.file(unit, flush=flush), algorithm=writing.algorithm)
+    def _tree(self, unit: Unit, writing: Writing, source: Source) -> Verdict:
+        return Tree(writing, source=source, place=self._place, keep_extra=self._keep_extra).deliver(unit)
 
     def deliver_zip(self, made: Zip, guard: Guard) -> Verdict:
         """See `Transport.deliver_zip`."""
         with Source(os.path.dirname(made.path), guard) as source, self._pool.lend() as connection:
             self._place.clean(connection.far, connection.means)
             self._need_room(connection.far)
-            note = self._place.begin([])
+            note = self._place.begin(made.names[:1])
             clean = False
             try:
                 writing = self._writing(connection, source, guard, alone=True)
-                verdict = ZipWriting(connection.far, writing).deliver(made)
+                verdict = ZipWriting(writing).deliver(made)
                 clean = True
             finally:
                 self._place.end(note, clean=clean)
         return verdict
 
-    def _writing(self, connection: Connection, source: Source, guard: Guard, *, alone: bool) -> Writing:
+    def _writing(
+        self, connection: Connection, source: Source, guard: Guard, *, alone: bool, beside: Writing | None = None
+    ) -> Writing:
         return Writing(
             connection.far,
             connection.means,
@@ -254,6 +187,7 @@ class ByFile:
             target=self._target,
             place=self._place,
             alone=alone,
+            beside=beside,
         )
 
     def remove(self, names: Sequence[bytes]) -> list[bytes]:
@@ -277,13 +211,18 @@ class ByFile:
         """See `Messenger.put`."""
         with self._pool.lend() as connection:
             far, means = connection.far, connection.means
+            note = self._place.begin(files)
             for name, content in files.items():
                 if not means.rename:
                     _write(far, name, content)
                     continue
                 with self._place.beside(name) as temporary:
-                    _write(far, temporary, content)
-                    far.rename(temporary, name)
+                    try:
+                        _write(far, temporary, content)
+                        far.rename(temporary, name)
+                    except BaseException:
+                        self._place.end(note, clean=False)
+                        raise
 
     def fetch(self, names: Sequence[bytes], longest: int, patience: float) -> dict[bytes, bytes]:
         """See `Messenger.fetch`; nobody waits here."""
@@ -307,18 +246,6 @@ def _write(far: FarFiles, path: bytes, content: bytes) -> None:
         far.write(path, handle, len(content), 0, lambda _: None)
     finally:
         os.close(handle)
-
-
-def _fail_the_rest(units: Sequence[Unit], verdicts: dict[bytes, Verdict], fault: FaultClass, reason: str) -> None:
-    for unit in units:
-        if unit.name not in verdicts:
-            verdicts[unit.name] = Failed(unit=unit, fault=fault, reason=reason)
-
-
-def _unprove(verdicts: dict[bytes, Verdict], names: Sequence[bytes], fault: FaultClass, reason: str) -> None:
-    """Take back what is confirmed for want of a flush only."""
-    for name in names:
-        verdicts[name] = Failed(unit=verdicts[name].unit, fault=fault, reason=reason)
 
 
 def _missing(means: Means, target: TargetSettings) -> list[str]:

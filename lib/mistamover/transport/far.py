@@ -45,6 +45,10 @@ class Means:
     resume: bool
     """Writing can go on where it broke off (`write` with an offset)."""
     removal: bool = True
+    side_by_side: int = 1
+    """Connections that are worth having for one batch of many files, where every answer takes its time."""
+    owners: bool = False
+    """Owners can be set: the object is one of `OwningFiles`."""
 
     def ways(self) -> tuple[tuple[str, str], ...]:
         """Return the same in words; see `base.Capabilities.ways`."""
@@ -56,9 +60,6 @@ class Means:
             ("directories", "by one rename" if self.directories and self.rename else "as zips"),
             ("removal", "name by name" if self.removal else ""),
         )
-
-    owners: bool = False
-    """Owners can be set: the object is one of `OwningFiles`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What is ours at a far end: temporary names, our own place, and the cleaning of both after a crash.
 
 Small files are written beside their final names, so that they inherit what their directory gives (a group, an access
-list) and are renamed within one filesystem.  The directories of every batch under way are kept in a file here, so that
-what a crash leaves is found.  What can be resumed, and directory units, lie in our own place, `.mistamover/OWNER`.
+list) and are renamed within one filesystem.  Their directories are kept in a file here, so that what a crash leaves is
+found.  What can be resumed, and directory units, lie in our own place, `.mistamover/OWNER`.
 
 In our place `r-...` is a large file that may be resumed, `u-...` a directory unit that is being built, and `o-...`
 holds a directory unit that is being replaced: should we be killed in that moment, it is put back.
@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mistamover.files.names import MARK, base, display, parent
@@ -49,6 +49,9 @@ class Place:
         self._cleaning = threading.Lock()
         self._live: set[bytes] = set()
         self._dead: list[bytes] = []
+        self._noted: set[bytes] = set()
+        self._unclean: set[bytes] = set()
+        self._records: list[Path] = []
         self._made = False
         self._cleaned = False
         self._leftovers: Leftovers | None = None
@@ -80,16 +83,33 @@ class Place:
 
     # -- what is under way --------------------------------------------------------------------
 
-    def begin(self, units: Sequence[Unit]) -> Path:
-        """Given units that are going to be written beside their names, remember where; return what `end` takes."""
-        return self._book().begin({parent(unit.name) for unit in units})
+    def begin(self, names: Iterable[bytes]) -> frozenset[bytes]:
+        """Given names beside which something is going to be written, remember where; return what `end` takes.
 
-    def end(self, batch: Path, *, clean: bool) -> None:
-        """Given a batch that is over, forget it if it is `clean`; else what it left will be looked for."""
-        if clean:
-            self._book().end(batch)
-        else:
-            self._book().fail(batch)
+        A directory is written down when it is met first, and stays so until `close`: most batches cost nothing here.
+        """
+        directories = frozenset(map(parent, names))
+        with self._lock:
+            new = directories - self._noted
+            if new:
+                self._records.append(self._book().begin(sorted(new), durable=True))
+                self._noted |= new
+        return directories
+
+    def end(self, batch: frozenset[bytes], *, clean: bool) -> None:
+        """Given a batch that is over, and whether nothing of it can be left, have it looked for if something can."""
+        if not clean:
+            with self._lock:
+                self._unclean |= batch
+
+    def close(self) -> None:
+        """Forget where something was written, unless something may be left there."""
+        with self._lock:
+            if not self._unclean:
+                for record in self._records:
+                    self._book().end(record)
+                self._records.clear()
+                self._noted.clear()
 
     def make(self, far: FarFiles, means: Means) -> None:
         """Make sure that our place is there."""
@@ -100,27 +120,30 @@ class Place:
 
     def forget(self, path: bytes) -> None:
         """Given what could not be removed in our place, remember to remove it before anything else is sent."""
-        with self._lock:
+        with self._cleaning:
             self._dead.append(path)
 
     # -- cleaning -----------------------------------------------------------------------------
 
     def clean(self, far: FarFiles, means: Means) -> None:
         """Remove what batches that ended badly left, this process's and its predecessors'."""
-        if self._cleaned and not self._dead and not self._book().found():
+        if self._cleaned and not self._dead and not self._unclean:
             return
         with self._cleaning:
             if not self._cleaned:
                 self._clean_place(far, means)
+                for record, directories in self._book().found():
+                    for directory in directories:
+                        self._clean_directory(far, directory)
+                    self._book().end(record)
                 self._cleaned = True
-            with self._lock:
-                dead, self._dead = self._dead, []
-            for path in dead:
-                self._settle(far, path)
-            for number, directories in self._book().found():
-                for directory in directories:
-                    self._clean_directory(far, directory)
-                self._book().end(number)
+            while self._dead:
+                self._settle(far, self._dead[-1])
+                self._dead.pop()
+            for directory in sorted(self._unclean):
+                self._clean_directory(far, directory)
+                with self._lock:
+                    self._unclean.discard(directory)
 
     def leave(self, far: FarFiles, means: Means) -> None:
         """Leave nothing of ours at the target: nothing is half sent."""

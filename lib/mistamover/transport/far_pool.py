@@ -94,7 +94,7 @@ class Pool:
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:
-            if connection.far in self._all and len(self._idle) < _KEPT:
+            if connection.far in self._all and len(self._idle) < max(_KEPT, connection.means.side_by_side):
                 self._idle.append(connection)
                 return
         self._drop(connection)

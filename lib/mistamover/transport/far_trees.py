@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mistamover.files.names import base, display
 from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit, Verdict
-from mistamover.transport.far import FarFiles, FarRefusal, Means
+from mistamover.transport.far import FarRefusal
 from mistamover.transport.far_place import Place, put_back, remove_all
 from mistamover.transport.far_source import NotSent, Source
 from mistamover.transport.far_writing import Writing
@@ -18,14 +18,12 @@ from mistamover.transport.far_writing import Writing
 class Tree:
     """One directory unit on its way."""
 
-    def __init__(
-        self, far: FarFiles, means: Means, writing: Writing, *, source: Source, place: Place, keep_extra: bool
-    ) -> None:
-        """Given a connection, what it can do, what writes single files, the source, our place, and whether what only an
-        older unit of the name holds is kept, do nothing yet.
+    def __init__(self, writing: Writing, *, source: Source, place: Place, keep_extra: bool) -> None:
+        """Given what writes single files, the source, our place, and whether what only an older unit of the name holds
+        is kept, do nothing yet.
         """
-        self._far = far
-        self._means = means
+        self._far = writing.far
+        self._means = writing.means
         self._writing = writing
         self._source = source
         self._place = place

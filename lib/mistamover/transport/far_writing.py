@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
@@ -46,17 +47,20 @@ class Writing:
         target: TargetSettings,
         place: Place,
         alone: bool,
+        beside: Writing | None = None,
     ) -> None:
-        """Given a connection and what it can do, the source, the guard, the target, our place there, and whether there
-        is one unit only, so that its progress can be told, write nothing yet.
+        """Given a connection and what it can do, the source, the guard, the target, our place there, whether there is
+        one unit only, so that its progress can be told, and who writes the same batch over another connection, write
+        nothing yet.
         """
-        self._far = far
-        self._means = means
+        self.far = far
+        self.means = means
         self._source = source
         self._guard = guard if alone else None
         self._target = target
         self._place = place
-        self._directories: dict[bytes, tuple[int, int]] = {}
+        # Those who write one batch make each directory once, and one of them dresses all.
+        self._made: _Made = _Made() if beside is None else beside._made
         self.algorithm = algorithm(means, target)
 
     # -- files --------------------------------------------------------------------------------
@@ -66,9 +70,9 @@ class Writing:
 
         `final`: tells the name when everything is ready (default: the unit's).  Raise NotSent, LinkError, TargetError.
         """
-        if not self._means.rename:
+        if not self.means.rename:
             return self._in_place(unit, final() if final is not None else unit.name)
-        if unit.identity.size >= _RESUME_FROM and self._means.resume:
+        if unit.identity.size >= _RESUME_FROM and self.means.resume:
             with contextlib.suppress(_ElsewhereRefused):
                 return self._resumed(unit, final, flush=flush)
         with self._place.beside(unit.name) as temporary:
@@ -89,27 +93,27 @@ class Writing:
             if offset:
                 reading.told(offset)
             if offset < size or not size:
-                self._far.write(path, handle, size, offset, reading.told)
+                self.far.write(path, handle, size, offset, reading.told)
             digest = reading.digest()
         self.prove(path, size, digest)
         self._own(path, status)
-        if self._means.attributes:
-            self._far.set_attributes(path, status.st_mode & _FILE_BITS, status.st_mtime_ns)
+        if self.means.attributes:
+            self.far.set_attributes(path, status.st_mode & _FILE_BITS, status.st_mtime_ns)
         return digest
 
     def _own(self, path: bytes, status: os.stat_result) -> None:
         """Given what was written for something of this status here, give it its owner, where that is possible."""
-        if self._means.owners:
-            cast("OwningFiles", self._far).set_owner(path, status.st_uid, status.st_gid)
+        if self.means.owners:
+            cast("OwningFiles", self.far).set_owner(path, status.st_uid, status.st_gid)
 
     def prove(self, path: bytes, size: int, digest: str) -> None:
         """Given a name at the far end, and the size and hash that it should have, raise FarRefusal if it has not."""
-        if self.algorithm in self._means.hashes:
-            same = self._far.digest(path, self.algorithm) == digest
+        if self.algorithm in self.means.hashes:
+            same = self.far.digest(path, self.algorithm) == digest
         elif self._target.verify is Verify.CONTENT:
             same = self.read_back(path, self.algorithm) == digest
         else:
-            there = self._far.look(path)
+            there = self.far.look(path)
             same = there is not None and there.size == size
         if not same:
             raise _NotProven("what is at the target is not what was sent")
@@ -117,7 +121,7 @@ class Writing:
     def read_back(self, path: bytes, name: str) -> str:
         """Given a name at the far end and a hash's, return the hash of what is read from there."""
         value = digests.new(name)
-        for piece in self._far.read(path):
+        for piece in self.far.read(path):
             value.update(piece)
             self._source.go_on()
         return value.hexdigest()
@@ -128,38 +132,38 @@ class Writing:
             return self.write(unit, final)
         except _NotProven:
             with contextlib.suppress(FarRefusal):
-                self._far.remove(final)
+                self.far.remove(final)
             raise
 
     def _resumed(self, unit: Unit, final: Callable[[], bytes] | None, *, flush: bool) -> str:
         """Send a file that takes a while: what has arrived of it stays there for the next attempt."""
         try:
-            self._place.make(self._far, self._means)
+            self._place.make(self.far, self.means)
         except FarRefusal as error:
             raise _ElsewhereRefused(str(error)) from error
         path = self._place.resumable(unit)
-        there = self._far.look(path)
+        there = self.far.look(path)
         offset = there.size if there is not None and there.size <= unit.identity.size else 0
         try:
             digest = self.write(unit, path, offset=offset)
         except FarRefusal:
             with contextlib.suppress(FarRefusal):
-                self._far.remove(path)
+                self.far.remove(path)
             raise
         except NotSent as error:
             if error.fault not in _ONCE_MORE:
                 with contextlib.suppress(FarRefusal):
-                    self._far.remove(path)
+                    self.far.remove(path)
             raise
         try:
             self._show(path, unit.name if final is None else final, flush=flush)
         except NotSent:
-            self._far.remove(path)
+            self.far.remove(path)
             raise
         except FarRefusal as error:
             with contextlib.suppress(FarRefusal):
-                self._far.remove(path)
-            there = self._far.look(unit.name)
+                self.far.remove(path)
+            there = self.far.look(unit.name)
             if there is None or there.kind is not Kind.DIRECTORY:
                 # A directory on another filesystem, or under another quota: then it has to be written there.
                 raise _ElsewhereRefused(str(error)) from error
@@ -167,79 +171,83 @@ class Writing:
         return digest
 
     def _show(self, temporary: bytes, final: bytes | Callable[[], bytes], *, flush: bool) -> None:
-        if flush and self._means.flush:
-            self._far.flush([temporary])
-        self._far.rename(temporary, final if isinstance(final, bytes) else final())
+        if flush and self.means.flush:
+            self.far.flush([temporary])
+        self.far.rename(temporary, final if isinstance(final, bytes) else final())
 
     def _discard(self, temporary: bytes, error: BaseException) -> None:
         """Remove what was written of a unit that failed, where the far end can still be asked."""
         if isinstance(error, TargetError | NotSent):
             with contextlib.suppress(TargetError):
-                self._far.remove(temporary)
+                self.far.remove(temporary)
 
     # -- what has no content ------------------------------------------------------------------
 
     def link(self, unit: Unit, path: bytes | None = None) -> None:
         """Given a link's unit, have it at the target (or under a name of ours)."""
-        if not self._means.links:
+        if not self.means.links:
             raise FarRefusal("the target cannot hold symbolic links: set [data_stream] symlinks = ignore to leave them")
         text = self._source.link(unit)
         status = self._source.status(unit.name)
         if path is not None:
-            self._far.symlink(text, path)
+            self.far.symlink(text, path)
             self._own(path, status)
             return
         with self._place.beside(unit.name) as temporary:
             try:
-                self._far.symlink(text, temporary)
+                self.far.symlink(text, temporary)
                 self._own(temporary, status)
-                self._far.rename(temporary, unit.name)
+                self.far.rename(temporary, unit.name)
             except BaseException as error:
                 self._discard(temporary, error)
                 raise
 
-    def empty(self, unit: Unit) -> None:
-        """Given a directory's unit, have it at the target, as it is by itself."""
-        if self._means.directories:
-            self.above(unit.name)
-
     def above(self, directory: bytes) -> None:
         """Given a directory of the stream, make sure that it is at the target, and those above it; see `dress`."""
-        if not directory or directory in self._directories or not self._means.directories:
+        if not directory or directory in self._made.directories or not self.means.directories:
             return
-        self.above(parent(directory))
-        self.make(directory, directory)
+        with self._made.lock:
+            self.above(parent(directory))
+            self.make(directory, directory)
 
     def make(self, name: bytes, path: bytes) -> None:
         """Given a directory of the stream and its name at the target, make it; it gets its mode and time by `dress`."""
         status = self._source.status(name)
         mode = status.st_mode & _DIRECTORY_BITS
-        self._far.make_directory(path)
+        self.far.make_directory(path)
         self._own(path, status)
-        if self._means.attributes:
+        if self.means.attributes:
             # At once, for those who read there; and something is going to be written into it.
-            self._far.set_attributes(path, mode | 0o300, status.st_mtime_ns)
-        self._directories[path] = (mode, status.st_mtime_ns)
+            self.far.set_attributes(path, mode | 0o300, status.st_mtime_ns)
+        self._made.directories[path] = (mode, status.st_mtime_ns)
 
     def dress(self) -> None:
         """Give every directory that was made or used its mode and time, now that nothing more comes into it."""
-        if self._means.attributes:
-            for path in sorted(self._directories, reverse=True):
+        if self.means.attributes:
+            for path in sorted(self._made.directories, reverse=True):
                 with contextlib.suppress(FarRefusal):
-                    self._far.set_attributes(path, *self._directories[path])
+                    self.far.set_attributes(path, *self._made.directories[path])
 
     def dress_again(self, staging: bytes, final: bytes, changed: Collection[bytes]) -> None:
         """Given where directories were built and where they are now, dress those that were changed since."""
-        if self._means.attributes:
+        if self.means.attributes:
             for path in sorted(changed, reverse=True):
-                built = self._directories.get(staging + path[len(final) :])
+                built = self._made.directories.get(staging + path[len(final) :])
                 if built is not None and path.startswith(final):
-                    self._far.set_attributes(path, *built)
+                    self.far.set_attributes(path, *built)
 
     def flush(self, paths: Sequence[bytes]) -> None:
         """Given what was renamed into place, have it on disk, and its directories."""
-        if self._means.flush and paths:
-            self._far.flush([*paths, *sorted({parent(path) for path in paths})])
+        if self.means.flush and paths:
+            self.far.flush([*paths, *sorted({parent(path) for path in paths})])
+
+
+class _Made:
+    """The directories that were made or used in one batch, with the mode and time that they are to have."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.directories: dict[bytes, tuple[int, int]] = {}
 
 
 class _NotProven(FarRefusal):

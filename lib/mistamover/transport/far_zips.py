@@ -10,7 +10,7 @@ from mistamover.files.identity import identity_of
 from mistamover.files.names import base, display
 from mistamover.model import Confirmed, Failed, FaultClass, Kind, Unit, Verdict
 from mistamover.transport.base import Zip
-from mistamover.transport.far import FarFiles, FarRefusal, There
+from mistamover.transport.far import FarRefusal, There
 from mistamover.transport.far_source import NotSent
 from mistamover.transport.far_writing import Writing
 
@@ -20,9 +20,9 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 class ZipWriting:
     """The delivery of one zip over one connection; see `Transport.deliver_zip`."""
 
-    def __init__(self, far: FarFiles, writing: Writing) -> None:
-        """Given a connection, and what writes files from the zip's directory over it, do nothing yet."""
-        self._far = far
+    def __init__(self, writing: Writing) -> None:
+        """Given what writes files from the zip's directory, do nothing yet."""
+        self._far = writing.far
         self._writing = writing
 
     def deliver(self, made: Zip) -> Verdict:

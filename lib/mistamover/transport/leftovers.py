@@ -34,14 +34,17 @@ class Leftovers:
         # One lane looks for what ended badly while another begins or ends a batch.
         self._lock = threading.Lock()
 
-    def begin(self, names: Iterable[bytes]) -> Path:
-        """Given the names of a batch, remember them; return what `end` takes. Raise OSError."""
+    def begin(self, names: Iterable[bytes], *, durable: bool = False) -> Path:
+        """Given the names of a batch, remember them; return what `end` takes. Raise OSError.
+
+        `durable`: also when this host loses power, as is needed where nobody at the target cleans up by himself.
+        """
         with self._lock:
             path = self._run_dir / f"{_PREFIX}{next(self._numbers)}"
             while path.exists():
                 path = self._run_dir / f"{_PREFIX}{next(self._numbers)}"
-            # Not flushed: if this host loses power, the far rsync sees the connection end and cleans up by itself.
-            write_whole(path, b"\0".join(names), durable=False)
+            # rsync's need no flush: if this host loses power, the far rsync sees the connection end, and cleans up.
+            write_whole(path, b"\0".join(names), durable=durable)
             self._mine.add(path)
         return path
 

@@ -310,7 +310,9 @@ class RsyncSsh:
         run = self._rsyncs.start_tree(staging, temporary)
         run.send([part.name for part in [top, *parts]], guard)
         verdicts = self._judge_tree([top, *parts], run)
-        bad = next((verdict for verdict in verdicts if isinstance(verdict, Failed)), None)
+        failed = [verdict for verdict in verdicts if isinstance(verdict, Failed)]
+        # What is refused may be so because of a part that is gone or has changed.
+        bad = min(failed, key=lambda each: each.fault is FaultClass.REFUSED, default=None)
         if bad is not None:
             return Failed(unit=unit, fault=bad.fault, reason=f"{display(bad.unit.name)}: {bad.reason}")
         self._ssh.flush()
