@@ -114,6 +114,10 @@ class End:
         self._open.append(made)
         return made
 
+    def slowly(self) -> Transport:
+        """Return a new transport that takes seconds for something huge."""
+        return self.transport()
+
     def close(self) -> None:
         """End every transport, the last one in order."""
         for transport in self._open:
@@ -455,7 +459,7 @@ class Contract:
                 guard.give_up()
 
         guard = Watcher(progressed=give_up)
-        verdicts = deliver(transport, [unit], guard)
+        verdicts = deliver(end.slowly(), [unit], guard)
         assert asked and time.monotonic() - asked[0] < 5
         assert fault(verdicts[b"huge"]) is FaultClass.ABANDONED
         assert end.files() == {}

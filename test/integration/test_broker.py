@@ -234,6 +234,14 @@ def test_a_connection_that_the_broker_has_closed_is_opened_anew(rabbit: PrivateR
     poster.rest()
     rabbit.start()
     assert processes_of(rabbit) != []
-    poster.post([event(2)], 1.0)
+
+    def posted() -> bool:
+        # A broker that has just started may not know its bindings yet.
+        with contextlib.suppress(AlertRefused):
+            poster.post([event(2)], 1.0)
+            return True
+        return False
+
+    wait_until(posted, 20, "it is posted")
     assert box.names() == ["f1", "f2"]
     close(poster)

@@ -21,6 +21,9 @@ from support import free_port
 class _End(End):
     traits = Traits(notices_changes=False)
 
+    def slowly(self) -> Transport:
+        return self.transport(ssh=dataclasses.replace(self._changes["ssh"], bandwidth_limit="20M"))  # type: ignore[type-var]
+
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mistamover.cli.common import add_config_option, emit, load_settings, print_json, printable, streams_named
+from mistamover.cli.common import add_config_option, emit, load_settings, print_json, printable, senders_named
 from mistamover.config.settings import StreamSettings, TargetSettings, TransferUnit
 from mistamover.errors import LinkError, MistamoverError
 
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     settings = load_settings(arguments)
     every: list[Found] = []
-    for stream in streams_named(settings, arguments.streams):
+    for stream in senders_named(settings, arguments.streams):
         if not stream.targets and not arguments.json:
             emit(f"{stream.name}: it sends nothing (transfer_protocol = none)")
         for target in stream.targets:

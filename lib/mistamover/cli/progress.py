@@ -75,9 +75,12 @@ def report(settings: Settings, failed: Collection[str], started: float, out: Tex
         if stream.status is StreamStatus.RUNNING and stream.monitor is not None:
             everything &= stream.name not in failed
             _arrived(stream, problems if stream.name in failed else out)
-            if not stream.targets:
+            if not stream.works:
                 continue
-        if stream.status is not StreamStatus.RUNNING or not stream.targets:
+        if stream.parts and not stream.works and stream.status is StreamStatus.RUNNING:
+            # Each of its targets is a mirror, and was told of.
+            continue
+        if not stream.works:
             print(f"{stream.name}: not run ({stream.status.value if stream.targets else 'no transfer'})", file=out)
             continue
         snapshot = snapshots.read(stream.state_dir)

@@ -152,9 +152,11 @@ def _why_not_served(stream: StreamReport) -> Iterator[str]:
         return
     elif settings.status is not StreamStatus.RUNNING:
         yield f"does not run: status = {settings.status.value} in {printable(settings.file)}"
-    elif not settings.targets and settings.monitor is None:
+    elif settings.parts and not settings.works:
+        yield f"each of its targets is a mirror of its own: {', '.join(part.name for part in settings.parts)}"
+    elif not settings.works and settings.monitor is None:
         yield f"sends nothing: transfer_protocol = none in {printable(settings.file)}"
-    elif not settings.targets:
+    elif not settings.works:
         yield "sends nothing, and takes in what others deliver"
     elif stream.snapshot.state is StreamState.DOWN:
         yield f"no process serves it, although it should run; its log is {printable(log_file(stream))}"

@@ -131,7 +131,7 @@ def master_of(settings: Settings) -> MasterReport | None:
 
 def should_run(settings: StreamSettings | None) -> bool:
     """Given a stream's settings, tell whether they want a process for it."""
-    return settings is not None and settings.status is StreamStatus.RUNNING and bool(settings.targets)
+    return settings is not None and settings.works
 
 
 def state_now(settings: StreamSettings | None, last: Snapshot | None, *, served: bool) -> StreamState:

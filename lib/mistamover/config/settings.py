@@ -241,6 +241,11 @@ class StreamSettings:
         """Whether it removes what its parts have delivered."""
         return bool(self.parts) and self.mode is TransferMode.MOVE
 
+    @property
+    def works(self) -> bool:
+        """Whether it needs a process: it sends, or removes what its parts have sent."""
+        return self.status is StreamStatus.RUNNING and (bool(self.targets) or self.removes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailSettings:

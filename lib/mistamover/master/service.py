@@ -350,7 +350,7 @@ class Master:
 
 
 def _runs(stream: StreamSettings) -> bool:
-    return stream.status is StreamStatus.RUNNING and (bool(stream.targets) or stream.removes)
+    return stream.works
 
 
 def _receives(stream: StreamSettings) -> bool:

@@ -29,6 +29,11 @@ class Ended(Protocol):
     abandoned: bool
 
 
+#: What ssh says when the server allows no further session on a connection.  One that has just ended counts until the
+#: server has come round to forgetting it.
+REFUSED = b"Session open refused by peer"
+
+
 class RsyncRun:
     """A started rsync that waits for its list of names."""
 
@@ -62,6 +67,11 @@ class RsyncRun:
         """Whether we ended it before it was done."""
         self._rest = b""
         self._used = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server gave no session for it: nothing was sent."""
+        return not self.lines and REFUSED in self.stderr
 
     @property
     def alive(self) -> bool:

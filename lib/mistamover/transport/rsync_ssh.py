@@ -211,6 +211,9 @@ class RsyncSsh:
                     # More will follow: the next rsync starts while this one works.
                     self._rsyncs.prepare()
                 run.send(names, guard)
+                if run.refused and self._stands(login):
+                    run = self._rsyncs.start()
+                    run.send(names, guard)
                 ended_well = run.status == 0
             finally:
                 if ended_well:

@@ -24,6 +24,7 @@ from mistamover.links.mux import LOST, Session
 from mistamover.links.shared import SharedLink, Turn, is_kept
 from mistamover.links.turns import Request
 from mistamover.testing.sshd import PrivateSshd
+from mistamover.transport.rsync_run import REFUSED
 from support import wait_until
 from unit.links.ways import Keeper, living, login_to
 
@@ -127,6 +128,18 @@ def test_a_server_that_allows_fewer_sessions_is_believed(keeper: Keeper, tmp_pat
             assert server.log.read_text(errors="replace").count("no more sessions") <= 2
 
 
+def rsync(link: SharedLink, keeper: Keeper, place: Path, number: int) -> subprocess.CompletedProcess[bytes]:
+    """Send one of the files by rsync over a shared connection."""
+    with link.rsync_shell() as shell:
+        return subprocess.run(
+            ["rsync", "-e", shell, place / f"file{number}", f"127.0.0.1:{place / 'target'}/"],
+            cwd=keeper.run_dir,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+
 @pytest.mark.parametrize("slow_login", [False, True])
 @pytest.mark.parametrize("most", [1, 2])
 def test_rsync_finds_a_place_where_sessions_are_few(
@@ -140,14 +153,10 @@ def test_rsync_finds_a_place_where_sessions_are_few(
         with open_sessions(link):
             for number in range(3):
                 (tmp_path / f"file{number}").write_bytes(b"x")
-                with link.rsync_shell() as shell:
-                    done = subprocess.run(
-                        ["rsync", "-e", shell, tmp_path / f"file{number}", f"127.0.0.1:{tmp_path / 'target'}/"],
-                        cwd=keeper.run_dir,
-                        capture_output=True,
-                        timeout=30,
-                        check=False,
-                    )
+                done = rsync(link, keeper, tmp_path, number)
+                if REFUSED in done.stderr:
+                    # A session that was tried before counts until sshd has come round to forgetting it.
+                    done = rsync(link, keeper, tmp_path, number)
                 assert done.returncode == 0, done.stderr
     assert len(os.listdir(tmp_path / "target")) == 3
 
