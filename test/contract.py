@@ -476,6 +476,7 @@ class Contract:
 
     def test_it_is_cut_from_another_thread(self, end: End, transport: Transport) -> None:
         unit = end.sparse("huge", end.traits.huge)
+        transport = end.slowly()
         cut: list[threading.Thread] = []
 
         def abort(_: int) -> None:
@@ -552,7 +553,7 @@ class Contract:
                     signal.pause()
 
             try:
-                transport = end.transport()
+                transport = end.slowly()
                 transport.open()
                 single = len(units) == 1 and units[0].kind is not Kind.TREE
                 guard = Watcher(sent=stop, progressed=stop if single else lambda _: None)

@@ -294,14 +294,14 @@ def test_a_kill_at_any_moment_loses_no_mail(scratch: Path, private_sshd: Private
         private_sshd.stop()
         (site.streams["one"].source / "f").write_text("content")
         pause = threading.Event()
-        for _ in range(6):
+        for _ in range(3):
             kill(alerts_pid(site))
             pause.wait(0.7)
         mails(box, 1)
         private_sshd.start()
         agent.reload()
         wait_until(lambda: (site.streams["one"].target / "f").exists(), 60, "delivered")
-        for _ in range(4):
+        for _ in range(2):
             kill(alerts_pid(site))
             pause.wait(0.9)
         wait_until(lambda: len(set(box.ids)) >= 2, 30, "the end is told")

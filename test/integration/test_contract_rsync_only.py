@@ -22,10 +22,11 @@ from mistamover.transport.rsync_calls import Command
 from mistamover.transport.rsync_far import Daemon, RestrictedKey
 from mistamover.transport.rsync_only import RsyncOnly
 from mistamover.transport.rsync_ssh import RsyncSsh
+from mistamover.transport.ssh import NoRsync, NoShell
 from support import free_port
 
 #: So slow that progress is told before the end of what is huge.
-LIMIT = "40M"
+LIMIT = "20M"
 
 COMMAND = Command(rsync=("rsync",), section="rsync_native", use_checksum=False, bandwidth_limit=LIMIT)
 
@@ -101,10 +102,11 @@ def restricted(end: End, target: TargetSettings, keep: bool) -> Transport:
     full = RsyncSsh(source=source, target=target, state_dir=end.run, links_dir=links, owner="me", keep_extra=keep)
     far = RestrictedKey(target, end.run, links)
     command = Command.of_ssh(target)
-    return RsyncBridge(
-        full,
-        lambda: RsyncOnly(source=source, target=target, command=command, far=far, run_dir=end.run, owner="me"),
-    )
+
+    def alone() -> RsyncOnly:
+        return RsyncOnly(source=source, target=target, command=command, far=far, run_dir=end.run, owner="me")
+
+    return RsyncBridge(full, {NoShell: (("by rsync alone", alone),), NoRsync: ()})
 
 
 @pytest.fixture(scope="session")

@@ -312,7 +312,7 @@ def test_a_stream_that_is_removed_makes_the_next_one_be_skipped(sshd: PrivateSsh
         site.remove("s1")
         site.remove("s2")
         agent.reload()
-        wait_until(lambda: stream_pid(site, "s2", agent.pid) is None, 20, "it has ended")
+        wait_until(lambda: not any(stream_pid(site, name, agent.pid) for name in ("s1", "s2")), 20, "it has ended")
         laws.put(streams[2].source / "f", b"x")
         wait_until(lambda: (streams[2].target / "f").exists(), 10, "the third one serves")
         assert stream_pid(site, "s1", agent.pid) is None

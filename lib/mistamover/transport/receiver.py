@@ -41,7 +41,6 @@ NOTHING = LENGTH.pack(0xFFFFFFFF)
 
 #: Whoever reads messages there may be another user.
 MESSAGE_MODE = 0o644
-
 #: Seconds between two looks for a message: the first and the longest.
 LOOK_AGAIN, LOOK_AGAIN_AT_MOST = 0.001, 0.01
 
@@ -81,7 +80,7 @@ class Receiver:
         self._created: set[bytes] = set()
         self._owners = Owners()
         self._flush = False
-        # Part of the temporary names; where it begins by chance, two receivers do not meet.
+        # Part of temporary names; where it begins by chance, two receivers do not meet.
         self._number = int.from_bytes(os.urandom(3), "big")
         os.umask(0)
 
@@ -394,7 +393,9 @@ def _fetch(receiver: Receiver, name: bytes, longest: int, patience: float, sourc
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 6):  # noqa: UP036 (the target's Python, not ours)
-        sys.exit("python3 is older than 3.6")
+    assert sys.version_info >= (3, 6), "python3 is older than 3.6"
     with open(0, "rb", 1 << 18, closefd=False) as stdin, open(1, "wb", 1 << 14, closefd=False) as stdout:
-        serve(stdin, stdout)
+        try:
+            serve(stdin, stdout)
+        except OSError as error:
+            sys.exit(f"the target directory cannot be used: {error.strerror}")
