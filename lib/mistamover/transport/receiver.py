@@ -67,8 +67,7 @@ class Receiver:
         """
         import hashlib
 
-        self._top, self._stop_file = top, stop_file
-        self._new_hash = getattr(hashlib, algorithm)
+        self._top, self._stop_file, self._new_hash = top, stop_file, getattr(hashlib, algorithm)
         self._root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._place = _place(os.fstat(self._root))
         # Looked up by its name each time: on NFS a file that somebody has open does not go by being removed.
