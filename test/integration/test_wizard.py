@@ -15,6 +15,7 @@ from mistamover.cli import init_questions
 from mistamover.cli.init_try import try_login
 from mistamover.config.load import load
 from mistamover.errors import LinkError
+from mistamover.testing.ftpd import PASSWORD, USER
 from mistamover.testing.sshd import PrivateSshd
 from support import TOP, Site, contents, wait_until
 from terminals import Terminal
@@ -182,3 +183,60 @@ def test_a_login_that_hangs_is_given_up(scratch: Path, private_sshd: PrivateSshd
     finally:
         private_sshd.resume()
     assert not stream.state_dir.exists()
+
+
+def answers_for(
+    protocol: str, scratch: Path, request: pytest.FixtureRequest
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return what is set beforehand, for a server that is not where such servers are, and the questions and answers."""
+    far = str(scratch / "far")
+    mode = (f"[{protocol}] transfer_mode [move]: ", "")
+    if protocol == "sftp":
+        server = request.getfixturevalue("sftp_only")
+        place = [("target_host: ", server.host), ("target_dir: ", far), ("username [", "")]
+        return [f"sftp.ssh_config={server.ssh_config}"], [*place, mode]
+    if protocol in ("ftp", "ftps"):
+        server = request.getfixturevalue("ftpd" if protocol == "ftp" else "ftpsd")
+        more = [f"ftps.ca_file={server.certificate}"] if protocol == "ftps" else []
+        login = [("username", USER), ("password: ", PASSWORD)]
+        place = [("target_host: ", server.host), ("target_dir: ", far), *login]
+        return [f"{protocol}.port={server.port}", *more], [*place, mode]
+    if protocol == "rsync_native":
+        server = request.getfixturevalue("rsyncd")
+        login = [("[rsync_native] username", server.user), ("[rsync_native] password: ", server.password)]
+        return [], [("target_host: ", server.address), ("target_dir: ", server.place(scratch / "far")), *login, mode]
+    if protocol == "s3":
+        store = request.getfixturevalue("s3")
+        bucket = store.bucket("of-the-wizard")
+        secrets = [("endpoint_url", store.url), ("secret_file", str(store.secret_file))]
+        return [], [("target_url: ", f"s3://{bucket.name}/far"), *secrets, mode]
+    if protocol == "url":
+        return [], [("target_url: ", f"file://{far}"), ("options_file", ""), mode]
+    return [], [("target_dir: ", far), mode]
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "ftp", "ftps", "rsync_native", "local", "s3", "url"])
+def test_every_protocol_is_asked_for_tried_and_used(
+    scratch: Path, protocol: str, request: pytest.FixtureRequest
+) -> None:
+    (scratch / "far").mkdir()
+    before, answers = answers_for(protocol, scratch, request)
+    words = [word for setting in before for word in ("--set", setting)]
+    with wizard(scratch, "--name", "one", "--protocol", protocol, *words) as terminal:
+        terminal.answer("[data_stream] directory", "")
+        for question, answer in answers:
+            terminal.answer(question, answer)
+        terminal.answer("recipient", "")
+        # The directory is made, and all is written.
+        for _ in range(2):
+            terminal.answer("(yes/no)", "")
+        assert terminal.ended() == 0
+        assert "It works" in terminal.shown
+    (scratch / "data/one/first").write_text("hello")
+    done = agent(scratch, "--one-off")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not contents(scratch / "data/one")
+    if protocol == "s3":
+        assert request.getfixturevalue("s3").bucket("of-the-wizard").contents() == {b"far/first": b"hello"}
+    else:
+        assert (scratch / "far/first").read_text() == "hello"
