@@ -449,7 +449,8 @@ class Contract:
 
     # -- ends before the end --------------------------------------------------------------------
 
-    def test_it_is_given_up_in_the_middle(self, end: End, transport: Transport) -> None:
+    def test_it_is_given_up_in_the_middle(self, end: End) -> None:
+        transport = end.slowly()
         unit = end.sparse("huge", end.traits.huge)
         asked: list[float] = []
 
@@ -459,7 +460,7 @@ class Contract:
                 guard.give_up()
 
         guard = Watcher(progressed=give_up)
-        verdicts = deliver(end.slowly(), [unit], guard)
+        verdicts = deliver(transport, [unit], guard)
         assert asked and time.monotonic() - asked[0] < 5
         assert fault(verdicts[b"huge"]) is FaultClass.ABANDONED
         assert end.files() == {}
@@ -474,9 +475,9 @@ class Contract:
         assert {fault(v) for v in verdicts.values() if isinstance(v, Failed)} <= {FaultClass.ABANDONED}
         confirmed(deliver(transport, units))
 
-    def test_it_is_cut_from_another_thread(self, end: End, transport: Transport) -> None:
-        unit = end.sparse("huge", end.traits.huge)
+    def test_it_is_cut_from_another_thread(self, end: End) -> None:
         transport = end.slowly()
+        unit = end.sparse("huge", end.traits.huge)
         cut: list[threading.Thread] = []
 
         def abort(_: int) -> None:

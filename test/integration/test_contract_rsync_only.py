@@ -48,7 +48,7 @@ def access(rsyncd: PrivateRsyncd, **changes: object) -> NativeAccess:
 
 
 class NativeEnd(End):
-    traits = Traits(reserve=False, notices_changes=False)
+    traits = Traits(reserve=False, notices_changes=False, huge=48 << 20)
 
     def unreachable(self) -> Transport:
         return self.transport(access=dataclasses.replace(self._changes["access"], port=free_port()))  # type: ignore[type-var]
@@ -90,7 +90,7 @@ class TestDaemon(_Contract):
 
 
 class RestrictedEnd(End):
-    traits = Traits(reserve=False, notices_changes=False)
+    traits = Traits(reserve=False, notices_changes=False, huge=48 << 20)
 
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]

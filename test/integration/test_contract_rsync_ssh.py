@@ -19,7 +19,7 @@ from support import free_port
 
 
 class _End(End):
-    traits = Traits(notices_changes=False)
+    traits = Traits(notices_changes=False, huge=48 << 20)
 
     def slowly(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], bandwidth_limit="20M"))  # type: ignore[type-var]
