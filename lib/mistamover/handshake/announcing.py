@@ -6,7 +6,7 @@ One message announces one unit, as deployed agents know it, or many where the ot
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mistamover.config.settings import HandshakeSettings
@@ -16,6 +16,10 @@ from mistamover.handshake import lists, messages
 from mistamover.handshake.lists import ControlList
 from mistamover.handshake.messages import Checksum, Control, Receipt, Status
 from mistamover.model import Confirmed, FaultClass
+
+#: What is wrong with the other end, not with a file: the data of a list were there before it, so what is missing was
+#: taken away there, or lost in a crash.
+_NOT_OURS = (Status.IO_ERROR, Status.NO_SUCH_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def read(message: Message, content: bytes) -> Answer:
         listed = lists.parse_receipt(content)
         if listed.control != lists.digest_of(message.content):
             raise PeerFileError("it is the answer to another list")
-        refused = {answer.name: _refusal(answer.status, answer.size) for answer in listed.wrong}
+        refused = {answer.name: _refusal(answer.status, answer.size, _NOT_OURS) for answer in listed.wrong}
         return Answer(thanks=listed.thanks, refused=refused, lists=True)
     receipt = messages.parse_receipt(content)
     ((name, errand),) = message.errands.items()
@@ -111,7 +115,7 @@ def read(message: Message, content: bytes) -> Answer:
 def _why_not(errand: Errand, receipt: Receipt) -> Refusal | None:
     """Given what was said and what was answered, return why that is no success; None if it is."""
     if receipt.status is not Status.OK:
-        return _refusal(receipt.status, receipt.size)
+        return _refusal(receipt.status, receipt.size, (Status.IO_ERROR,))
     if receipt.size != errand.size:
         words = f"it has {receipt.size} bytes there, {errand.size} here"
     elif receipt.checksum.lower() != str(errand.checksum):
@@ -121,8 +125,8 @@ def _why_not(errand: Errand, receipt: Receipt) -> Refusal | None:
     return Refusal(fault=FaultClass.REFUSED, words=words)
 
 
-def _refusal(status: Status, size: int) -> Refusal:
-    fault = FaultClass.TARGET if status is Status.IO_ERROR else FaultClass.REFUSED
+def _refusal(status: Status, size: int, not_ours: Collection[Status]) -> Refusal:
+    fault = FaultClass.TARGET if status in not_ours else FaultClass.REFUSED
     return Refusal(fault=fault, words=f"{status.words} ({size} bytes there)" if size >= 0 else status.words)
 
 

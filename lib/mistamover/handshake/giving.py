@@ -26,16 +26,21 @@ class Giving:
         self._thanks_suffix = thanks_suffix
 
     def record(
-        self, handles: DirectoryHandles, delivered: Sequence[Measured], newest: Mapping[bytes, Entry], now: float
+        self,
+        handles: DirectoryHandles,
+        delivered: Sequence[Measured],
+        newest: Mapping[bytes, Entry],
+        now: float,
+        done: Sequence[bytes],
     ) -> None:
-        """Given the incoming directory, what was delivered (now or before), the newest receipts by name until now, and
-        the time, write its receipts down.
+        """Given the incoming directory, what was delivered (now or before), the newest receipts by name until now, the
+        time, and the names of intents that are over, write its receipts down.
 
         Receipts of the same names that were given before go: who asks again does not look for them any more.
         Raise LedgerError.
         """
         entries = [self._entry(each, newest, now) for each in delivered]
-        self._book.add(entries, [entry.name for entry in entries])
+        self._book.add(entries, done)
         for each in delivered:
             entry = newest.get(each.announced.name)
             if entry is not None and entry.receipt != each.announced.control.receipt:

@@ -137,9 +137,9 @@ class Monitor:
                 (old if _is_repeat(each, newest, now) else fresh).append(each)
             else:
                 (old if self._is_known(handles, each, newest, now) else bad).append(each)
-        answered = [*self._deliver(fresh), *old]
+        answered = [*self._deliver(fresh, [_intent(each) for each in fresh]), *old]
         _remove_repeats(handles, old)
-        self._giving.record(handles, answered, newest, now)
+        self._giving.record(handles, answered, newest, now, [each.announced.name for each in answered])
         for each in answered:
             self._give(handles, each.announced, Status.OK, each.announced.control.size, now)
         for each in bad:
@@ -148,23 +148,23 @@ class Monitor:
     def _take_list(self, handles: DirectoryHandles, listed: Listed, now: float) -> None:
         """Take what a list announces, and answer all of it at once: its sender has sent the data before."""
         newest = self._book.newest([each.name for each in listed.announced])
+        # One note for all of it: what it announces is in the list, which stays until it is answered.
+        begun = self._book.intent(listed.path) is not None
+        whole = Intent(name=listed.path, size=len(listed.announced), checksum=listed.digest, mtime_ns=0)
         measured = self._measure(handles, listed.announced)
         good = [each for each in measured if each.status is Status.OK]
         old = [each for each in good if _is_repeat(each, newest, now)]
         repeated = {each.announced.name for each in old}
-        delivered = self._deliver([each for each in good if each.announced.name not in repeated])
+        delivered = self._deliver([each for each in good if each.announced.name not in repeated], [whole])
         _remove_repeats(handles, old)
         missing = [each for each in measured if each.status is Status.NO_SUCH_FILE]
-        known = [each for each in missing if self._was_delivered(each.announced, newest, now)]
-        self._giving.record(handles, [*delivered, *old, *known], newest, now)
+        known = [each for each in missing if self._was_delivered(each.announced, newest, now, begun=begun)]
+        self._giving.record(handles, [*delivered, *old, *known], newest, now, [listed.path])
         answered = {each.announced.name for each in (*delivered, *old, *known)}
         wrong = {each.announced.name: each for each in measured if each.status is not Status.OK}
-        for name, each in list(wrong.items()):
+        for name, each in wrong.items():
             if name not in answered:
                 logger.warning("%s: %s", display(name), each.words)
-                if each.status is Status.NO_SUCH_FILE and self._book.intent(name) is not None:
-                    # Taken away after a crash, or lost in it: the sender is not at fault, and sends again.
-                    del wrong[name]
         try:
             self._giving.give_list(handles, listed, answered, wrong, now)
         except OSError as error:
@@ -274,7 +274,9 @@ class Monitor:
         if measured.status is not Status.NO_SUCH_FILE:
             return False
         announced = measured.announced
-        if not self._was_delivered(announced, newest, now):
+        intent = self._book.intent(announced.name)
+        begun = intent is not None and (intent.size, intent.checksum) == said_of(announced)
+        if not self._was_delivered(announced, newest, now, begun=begun):
             return False
         ripe = announced.identity.ctime_ns / 1e9 + YOUNG
         if now < ripe or tidy.is_being_written(handles, announced.name):
@@ -282,13 +284,11 @@ class Monitor:
             return False
         return True
 
-    def _was_delivered(self, announced: Announced, newest: Mapping[bytes, Entry], now: float) -> bool:
-        said = said_of(announced)
+    def _was_delivered(self, announced: Announced, newest: Mapping[bytes, Entry], now: float, *, begun: bool) -> bool:
         known = _recent(newest, announced.name, now)
-        if known is not None and (known.size, known.checksum) == said:
+        if known is not None and (known.size, known.checksum) == said_of(announced):
             return True
-        intent = self._book.intent(announced.name)
-        if intent is None or (intent.size, intent.checksum) != said:
+        if not begun:
             return False
         # It was only intended: the rename may have failed, or may not have survived a loss of power.
         try:
@@ -298,11 +298,11 @@ class Monitor:
             self._complain(announced.path, f"cannot be found delivered: {error.strerror or error}")
             return False
 
-    def _deliver(self, good: Sequence[Measured]) -> list[Measured]:
-        """Deliver what is as announced; return what is in the stream's directory now, on disk."""
+    def _deliver(self, good: Sequence[Measured], intents: Sequence[Intent]) -> list[Measured]:
+        """Deliver what is as announced, with a note before; return what is in the stream's directory now, on disk."""
         if not good:
             return []
-        self._book.intend([_intent(each) for each in good])
+        self._book.intend(intents)
         delivered = []
         with Delivery(self._settings.directory, self._directory) as delivery:
             for each in good:
