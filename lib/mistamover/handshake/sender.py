@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mistamover.config.settings import HandshakeSettings
-from mistamover.errors import LinkError, PeerFileError, TargetError
+from mistamover.errors import LinkError, MistamoverError, PeerFileError, TargetError
 from mistamover.files import digests
 from mistamover.files.names import display
 from mistamover.handshake import lists, messages
@@ -175,8 +175,9 @@ class Receipted:
 
     def _send(self, part: Batch, going: _Round, guard: Guard) -> bool:
         """Send and announce a part; return whether more can follow. Raise only if nothing has been announced yet."""
-        # An agent that understands lists flushes before it gives a receipt.
-        deliver = self._inner.deliver_unflushed if self._lists else self._inner.deliver
+        # An agent that understands lists flushes before it gives a receipt; for an empty directory there is none.
+        receipted = self._lists and all(unit.kind is not Kind.DIRECTORY for unit in part.units)
+        deliver = self._inner.deliver_unflushed if receipted else self._inner.deliver
         try:
             sent: list[Confirmed] = []
             for verdict in deliver(part, guard):
@@ -256,7 +257,8 @@ class Receipted:
     def _thank(self, thanks: dict[bytes, bytes]) -> None:
         try:
             self._inner.put(thanks)
-        except (LinkError, TargetError) as error:
+        except (MistamoverError, OSError) as error:
+            # Nobody waits for this thread: what goes wrong is said here or nowhere.
             # The other agent removes receipts that nobody thanked for when they are old.
             logger.warning("%s: %d thank-you files could not be put: %s", self._peer, len(thanks), error)
 
