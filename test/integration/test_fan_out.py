@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,7 +110,8 @@ def test_kills_at_any_moment_lose_nothing(scratch: Path, sshd: PrivateSshd) -> N
             wait_until(lambda: len(there(site, some)) > 100 * round_ + 10 * round_, 30, "some are there")  # noqa: B023
             master = psutil.Process(agent.pid)
             for process in [*master.children(recursive=True), master]:
-                process.send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it was just ending by itself
+                    process.send_signal(signal.SIGKILL)
             agent.process.wait(10)
         here, a, b = contents(stream.source), there(site, "a"), there(site, "b")
         for name, content in made.items():
@@ -173,3 +175,22 @@ def test_why_tells_which_target_lacks_a_file(scratch: Path, sshd: PrivateSshd) -
         parts = json.loads(site.ask("why", "--json", path).stdout)["parts"]
         assert [part["action"] for part in parts] == ["done", "wait"]
         assert "DONE" in site.ask("why", "one@a:f").stdout
+
+
+def test_a_ledger_that_begins_anew_is_read_anew(scratch: Path, sshd: PrivateSshd) -> None:
+    site = Site(scratch, sshd)
+    stream = fan_out(site, "a", "b")
+
+    def leaves(name: str) -> None:
+        (stream.source / name).write_bytes(b"x")
+        wait_until(lambda: not (stream.source / name).exists(), 30, f"{name} has left")
+
+    with agents.agent_of(site):
+        for number in range(3):
+            leaves(f"f{number}")
+    for name in ("one@a", "one@b"):
+        for path in agents.state_of(site, name).glob("ledger.sqlite*"):
+            path.unlink()
+    with agents.agent_of(site):
+        leaves("late")
+    assert there(site, "a") == there(site, "b")

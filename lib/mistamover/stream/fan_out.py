@@ -156,6 +156,9 @@ class FanOut:
         mine = ledgers.pop(part.target)
         if mine is None:
             return
+        if mine.last_batch() < part.read:
+            # It is another ledger than the one that was read: somebody has removed that.
+            part.read = 0
         for batch, confirmed in mine.batches_after(part.read):
             complete = self._complete(confirmed, ledgers)
             if complete:

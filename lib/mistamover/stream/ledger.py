@@ -118,6 +118,10 @@ class Ledger(Database):
         for (batch,) in self._db.execute("SELECT id FROM batch WHERE id > ? ORDER BY id", (number,)).fetchall():
             yield batch, self._units_of(batch)
 
+    def last_batch(self) -> int:
+        """Return the number of the last batch that is recorded; 0 if there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM batch").fetchone()[0])
+
     def _units_of(self, batch: int) -> list[Confirmed]:
         rows = self._db.execute(
             "SELECT name, kind, dev, ino, size, mtime_ns, ctime_ns, digest, attempts, first_seen, part"
@@ -197,7 +201,8 @@ class Ledger(Database):
         with self._transaction():
             old = "SELECT id FROM batch WHERE handed_over IS NOT NULL AND confirmed < ?"
             self._db.execute(f"DELETE FROM delivery WHERE batch IN ({old})", (before,))  # noqa: S608
-            self._db.execute(f"DELETE FROM batch WHERE id IN ({old})", (before,))  # noqa: S608
+            # The last one stays, empty: numbers go on from it, and somebody may remember how far he has read.
+            self._db.execute(f"DELETE FROM batch WHERE id IN ({old}) AND id < (SELECT max(id) FROM batch)", (before,))  # noqa: S608
             # What still lies in the stream's directory would be sent if this were forgotten.
             self._db.execute("DELETE FROM released WHERE released < ? AND dev IS NULL", (before,))
 

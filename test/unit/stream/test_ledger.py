@@ -158,6 +158,9 @@ def test_prune_forgets_all_that_is_old(ledger: Ledger) -> None:
         ledger.handed_over(confirm(ledger, unit(b"f%d" % number), now=1.0), 2.0, {})
     ledger.prune(40.0)
     assert list(ledger.history()) == []
+    # Who remembers how far it was read goes on from there.
+    assert ledger.last_batch() == 250 and confirm(ledger, unit(b"next"), now=50.0) == 251
+    assert [(batch, [c.unit.name for c in units]) for batch, units in ledger.batches_after(250)] == [(251, [b"next"])]
 
 
 def test_owner_stays_and_differs(scratch: Path) -> None:
