@@ -1,0 +1,117 @@
+"""The settings of the job front: how it listens, what its jobs may do, and the endpoints that they know.
+
+Values only, as in `settings`; built by `front`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    """A place that jobs know by name."""
+
+    name: str
+    url: str
+    """As written, without a password."""
+    scheme: str
+    """`file`, `sftp` (also for scp, ssh and rsync), or any other one in lower case."""
+    host: str = ""
+    port: int | None = None
+    user: str = ""
+    base: str = ""
+    """The directory that no path of a job leaves; for object stores bucket and prefix."""
+    description: str = ""
+    role: str = "normal"
+    """`normal` or `archive`."""
+    read_only: bool = False
+    enabled: bool = True
+    dry_run: bool = False
+    """Every operation is answered, and none is done (the test mode of the machine status manager)."""
+    max_parallel: int = 4
+    """Jobs that may use it at a time."""
+    identity_file: Path | None = None
+    ssh_config: Path | None = None
+    password_file: Path | None = None
+    """A private file with the password of `user`, or with what the scheme's driver takes as a secret."""
+    accept_new_host_keys: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    """More for the scheme's driver, and what clients keep there (scheduler, nodes)."""
+    from_ini: bool = True
+    """Written in the configuration; otherwise added over the API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontSettings:
+    """How the front listens, and what it allows."""
+
+    host: str = "127.0.0.1"
+    port: int = 6543
+    anonymous: str = "none"
+    """A `jobs.model.Scope` in its word; only ever on loopback."""
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    behind_proxy: bool = False
+    """TLS ends at a proxy in front of us, which alone can reach us."""
+    dialects: tuple[str, ...] = ("rest", "xmlrpc", "dm", "msm")
+    url_schemes: tuple[str, ...] = ("http", "https")
+    """Schemes of URLs that belong to no endpoint and may be sources all the same."""
+    url_hosts: tuple[str, ...] = ()
+    """Patterns of the hosts of such URLs; empty: all."""
+    allow_private_addresses: bool = False
+    max_request: int = 8 << 20
+    """Bytes of a request that is no content."""
+    max_content: int = 0
+    """Bytes of content that may be put; 0 is no limit but the disk's."""
+    max_items: int = 10_000
+    max_unfinished: int = 10_000
+    """Jobs of one owner that may wait or run."""
+    requests_per_second: float = 0.0
+    """From one client; 0 is no limit."""
+    sync_timeout: float = 600.0
+    """Seconds that a synchronous call waits for its job."""
+    datamanager_dialect: str = "seed"
+    """`seed` or `released`."""
+    xmlrpc_forget_completed: bool = False
+    ala_destination: str = ""
+    """ENDPOINT/path that `pullOccurrenceFromALA` delivers to."""
+    ala_occurrence_url: str = ""
+    ala_metadata_url: str = ""
+    ala_sleep_time: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How jobs are kept and worked off."""
+
+    database_url: str
+    """As SQLAlchemy takes it; may hold a password: never shown."""
+    threads: int = 4
+    """Jobs that one worker process does at a time."""
+    owner_max_running: int = 0
+    """Jobs of one owner that run at a time; 0 is no limit."""
+    lease: float = 15.0
+    """Seconds after which a worker that does not renew its claim has lost it."""
+    retry_count: int = 3
+    retry_pause: float = 2.0
+    """Seconds before the second attempt; doubled for each further one."""
+    give_up_after: float = 3600.0
+    """Seconds for which a job waits for an endpoint that cannot be reached."""
+    retention: float = 30 * 86400.0
+    """Seconds that ended jobs are kept; 0 keeps them for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """All of it."""
+
+    enabled: bool
+    """Whether the master starts front and worker."""
+    directory: Path
+    """Ours alone, below the state directory: the store, the spool, the doorbell."""
+    front: FrontSettings
+    engine: EngineSettings
+    endpoints: tuple[EndpointSettings, ...] = ()
