@@ -106,3 +106,91 @@ class AlertError(MistamoverError):
 
 class AlertRefused(AlertError):
     """One message is not taken; others may be."""
+
+
+class StoreError(MistamoverError):
+    """The store of jobs cannot be used."""
+
+    retryable = True
+
+
+class JobError(MistamoverError):
+    """Base of what is wrong with a job, or with a request for one; `code` is a word for programs."""
+
+    code = "job"
+
+
+class JobRefused(JobError):
+    """A request that is not accepted, and for which nothing was done."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class KeyReused(JobError):
+    """An idempotency key comes again, with another request."""
+
+    code = "key-reused"
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        super().__init__(f"this idempotency key belongs to job {job}, which was another request: use a new key")
+
+
+class PlaceTaken(JobError):
+    """An object of the catalogue is where another one is to be."""
+
+    code = "place-taken"
+
+    def __init__(self, endpoint: str, path: str) -> None:
+        self.endpoint, self.path = endpoint, path
+        super().__init__("the catalogue has an object of this place already")
+
+
+class ObjectLocked(JobError):
+    """Another job is changing an object."""
+
+    code = "object-locked"
+
+    def __init__(self, object_id: str, job: str) -> None:
+        self.object_id, self.job = object_id, job
+        super().__init__(f"object {object_id} is being changed by job {job}: wait until that has ended")
+
+
+class TooManyJobs(JobError):
+    """An owner has as many unfinished jobs as are allowed."""
+
+    code = "too-many-jobs"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"{most} of your jobs wait or run, which is the limit: try again when some have ended")
+
+
+class RetryRefused(JobError):
+    """A job cannot be tried again."""
+
+    code = "retry-refused"
+
+
+class LostClaim(JobError):
+    """A worker's right to a job has ended: another worker may have it, and nothing was changed."""
+
+    code = "lost-claim"
+
+
+class JobCancelled(JobError):
+    """Somebody wants the job to end."""
+
+    code = "cancelled"
+
+
+class JobStopping(JobError):
+    """The worker is to end: what is under way is put back."""
+
+    code = "stopping"
+
+
+class FrontError(MistamoverError):
+    """The front cannot listen."""

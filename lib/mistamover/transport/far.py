@@ -22,6 +22,10 @@ class FarRefusal(TargetError):
     """One name is refused by a target that may be well otherwise."""
 
 
+class NameTaken(FarRefusal):
+    """Something has a name that was to be new."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """What a far end can do, as found out when it was connected; `check` shows it."""
@@ -49,6 +53,12 @@ class Means:
     """Connections that are worth having for one batch of many files, where every answer takes its time."""
     owners: bool = False
     """Owners can be set: the object is one of `OwningFiles`."""
+    pieces: bool = False
+    """Content that is in no file here can be written: the object is one of `StreamingFiles`."""
+    exclusive: bool = False
+    """A name is taken only if it is free: the object is one of `ExclusiveFiles`."""
+    resolves: bool = False
+    """It tells where links lead: the object is one of `ResolvingFiles`."""
 
     def ways(self) -> tuple[tuple[str, str], ...]:
         """Return the same in words; see `base.Capabilities.ways`."""
@@ -70,6 +80,8 @@ class There:
     size: int
     mtime: float
     """In seconds; 0.0 where the far end does not know."""
+    mode: int | None = None
+    """Permission bits; None where the far end does not know."""
 
 
 class FarFiles(Protocol):
@@ -146,3 +158,50 @@ class OwningFiles(FarFiles, Protocol):
 
     def set_owner(self, path: bytes, user: int, group: int) -> None:
         """Give a file, directory or link its owner, before its mode is set; content where that is not ours to give."""
+
+
+class Pieces(Protocol):
+    """Content that comes from elsewhere, and is asked for in order, once."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was changed last, in nanoseconds; 0 if nobody knows."""
+
+    def piece(self, size: int, position: int) -> bytes:
+        """Return so many bytes, or less where it ends; `position` is where the last piece ended.
+
+        What it raises ends the writing, and comes out.
+        """
+
+    def same(self) -> None:
+        """Raise, as `piece` does, if it has changed since its beginning: asked before the last of it is sent."""
+
+
+class StreamingFiles(FarFiles, Protocol):
+    """A far end that takes content which is in no file here, and gives content from any position on."""
+
+    def write_from(self, path: bytes, pieces: Pieces, size: int, told: Callable[[int], None]) -> None:
+        """As `write`, from the beginning, with the content that `pieces` gives."""
+
+    def read_from(self, path: bytes, offset: int) -> Iterator[bytes]:
+        """As `read`, from a position on."""
+
+
+class ExclusiveFiles(FarFiles, Protocol):
+    """A far end that never replaces anything where that is not wanted."""
+
+    def rename_new(self, old: bytes, new: bytes) -> None:
+        """Give a file another name. NameTaken if anything has it."""
+
+    def hard_link(self, old: bytes, new: bytes) -> None:
+        """Give a file one more name. NameTaken if anything has it, FarRefusal where that is not possible."""
+
+
+class ResolvingFiles(FarFiles, Protocol):
+    """A far end that tells where symbolic links lead."""
+
+    def real_path(self, path: bytes) -> bytes | None:
+        """Given a path, return it absolute and without any link; None if nothing is there.
+
+        Of the empty path, the target directory, it is what every path that stays inside begins with.
+        """

@@ -20,7 +20,7 @@ from mistamover.files.names import display
 from mistamover.model import Kind
 from mistamover.transport import by_file, ftp_features
 from mistamover.transport.by_file import ByFile
-from mistamover.transport.far import FarRefusal, Means, There
+from mistamover.transport.far import FarRefusal, Means, Pieces, There
 from mistamover.transport.ftp_features import Features
 from mistamover.transport.ftp_session import UNKNOWN, Data, FtpSession, Refused
 
@@ -70,6 +70,7 @@ class FtpFiles:
             flush=False,
             hashes=tuple(features.hashes),
             resume=features.resume,
+            pieces=True,
         )
 
     def look(self, path: bytes) -> There | None:
@@ -110,18 +111,31 @@ class FtpFiles:
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """See `FarFiles.write`."""
+        self._write(path, lambda length, position: os.pread(source, length, position), size, offset, told)
+
+    def write_from(self, path: bytes, pieces: Pieces, size: int, told: Callable[[int], None]) -> None:
+        """See `StreamingFiles.write_from`."""
+        self._write(path, pieces.piece, size, 0, told)
+
+    def _write(
+        self, path: bytes, read: Callable[[int, int], bytes], size: int, offset: int, told: Callable[[int], None]
+    ) -> None:
         with self._about(path):
             data = self._session.begin("STOR", self._path(path), offset)
             try:
-                self._send(data, source, size, offset, told)
+                self._send(data, read, size, offset, told)
             except BaseException:
                 data.abandon()
                 raise
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """See `FarFiles.read`."""
+        return self.read_from(path, 0)
+
+    def read_from(self, path: bytes, offset: int) -> Iterator[bytes]:
+        """See `StreamingFiles.read_from`."""
         with self._about(path):
-            data = self._session.begin("RETR", self._path(path))
+            data = self._session.begin("RETR", self._path(path), offset)
         whole = False
         try:
             while piece := data.receive():
@@ -251,10 +265,17 @@ class FtpFiles:
             # It is there, or what comes next tells.
             return
 
-    def _send(self, data: Data, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
+    def _send(
+        self,
+        data: Data,
+        read: Callable[[int, int], bytes],
+        size: int,
+        offset: int,
+        told: Callable[[int], None],
+    ) -> None:
         position = offset
         while position < size:
-            piece = os.pread(source, min(_PIECE, size - position), position)
+            piece = read(min(_PIECE, size - position), position)
             if not piece:
                 # It has become shorter: whoever compares will see.
                 break

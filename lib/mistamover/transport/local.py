@@ -22,10 +22,11 @@ from mistamover.files.names import display, parent
 from mistamover.transport import by_file
 from mistamover.transport.far import FarRefusal, Means, There
 
-_CHUNK = 1 << 20
+#: Bytes that are read and written at a time.
+CHUNK = 1 << 20
 
 #: Bytes that are copied between two looks at whether the attempt is to end.
-_STRIDE = 8 << 20
+STRIDE = 8 << 20
 
 #: From this size on a clone is worth a try, and what is read back comes from the disk.
 _LARGE = 1 << 20
@@ -40,7 +41,7 @@ _TARGET = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.E
 _LOST = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ESHUTDOWN})
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class LocalFiles:
@@ -83,15 +84,16 @@ class LocalFiles:
         if b"/" not in path:
             self._still_there()
         try:
-            with _Refusing(path):
+            with Refusing(path):
                 status = self._handles.lstat(path)
         except _Missing:
             return None
-        return There(kind=kind_of(status), size=status.st_size, mtime=status.st_mtime)
+        mode = stat.S_IMODE(status.st_mode)
+        return There(kind=kind_of(status), size=status.st_size, mtime=status.st_mtime, mode=mode)
 
     def names(self, path: bytes) -> list[bytes]:
         """See `FarFiles.names`."""
-        with _Refusing(path):
+        with Refusing(path):
             return [os.fsencode(name) for name in os.listdir(self._handles.get(path))]
 
     def make_directory(self, path: bytes) -> None:
@@ -99,29 +101,22 @@ class LocalFiles:
         above, last = self._split(path)
         # Somebody may have removed or replaced the one that we know.
         self._handles.forget(path)
-        with _Refusing(path):
+        with Refusing(path):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(last, 0o700, dir_fd=above)
             self._handles.get(path)
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """See `FarFiles.write`."""
-        self._let_go()
-        above, last = self._split(path)
-        flags = _WRITE if offset else _WRITE | os.O_TRUNC
-        with _Refusing(path):
-            handle = os.open(last, flags, 0o600, dir_fd=above)
-            self._last = (path, handle)
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise FarRefusal(f"{display(path)} is not a file")
+        handle = self._opened_for_writing(path, WRITE if offset else WRITE | os.O_TRUNC)
         if size - offset >= _LARGE:
             offset = self._by_kernel(path, handle, source, size, offset, told)
         while offset < size:
-            piece = os.pread(source, min(_CHUNK, size - offset), offset)
+            piece = os.pread(source, min(CHUNK, size - offset), offset)
             if not piece:
                 return
-            with _Refusing(path):
-                _write_all(handle, piece, offset)
+            with Refusing(path):
+                write_all(handle, piece, offset)
             offset += len(piece)
             told(offset)
             if offset < size:
@@ -129,8 +124,8 @@ class LocalFiles:
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """See `FarFiles.read`."""
-        with self._opened(path) as handle:
-            with _Refusing(path):
+        with self.opened(path) as handle:
+            with Refusing(path):
                 size = os.fstat(handle).st_size
                 if size >= _LARGE:
                     # What is on the disk already can be forgotten, and is then read from there.
@@ -139,8 +134,8 @@ class LocalFiles:
             position = 0
             while position < size:
                 self._go_on()
-                with _Refusing(path):
-                    piece = os.pread(handle, min(_CHUNK, size - position), position)
+                with Refusing(path):
+                    piece = os.pread(handle, min(CHUNK, size - position), position)
                 if not piece:
                     return
                 yield piece
@@ -152,7 +147,7 @@ class LocalFiles:
 
     def set_attributes(self, path: bytes, mode: int, mtime_ns: int) -> None:
         """See `FarFiles.set_attributes`."""
-        with self._opened(path) as handle, _Refusing(path):
+        with self.opened(path) as handle, Refusing(path):
             status = os.fstat(handle)
             if stat.S_ISDIR(status.st_mode):
                 # What comes into it belongs to its group: that is the target's own affair.
@@ -166,7 +161,7 @@ class LocalFiles:
         if (user, group) == self._us:
             return
         above, last = self._split(path)
-        with _Refusing(path):
+        with Refusing(path):
             try:
                 os.chown(last, user, group, dir_fd=above, follow_symlinks=False)
             except OSError as error:
@@ -178,12 +173,12 @@ class LocalFiles:
         """See `FarFiles.flush`."""
         if len(paths) <= _FEW:
             for path in paths:
-                with self._opened(path, links=True) as handle, _Refusing(path):
+                with self.opened(path, links=True) as handle, Refusing(path):
                     os.fsync(handle)
         else:
             flushed = set()
             for directory in {parent(path) for path in paths}:
-                with _Refusing(directory):
+                with Refusing(directory):
                     handle = self._handles.get(directory)
                     device = os.fstat(handle).st_dev
                     if device not in flushed:
@@ -197,7 +192,7 @@ class LocalFiles:
         self._go_on()
         from_above, from_last = self._split(old)
         to_above, to_last = self._split(new)
-        with _Refusing(new):
+        with Refusing(new):
             os.rename(from_last, to_last, src_dir_fd=from_above, dst_dir_fd=to_above)
         if self._last is None or self._last[0] != old:
             # Perhaps a directory: descriptors of what was in it are not where they were.
@@ -207,14 +202,14 @@ class LocalFiles:
     def symlink(self, text: bytes, path: bytes) -> None:
         """See `FarFiles.symlink`."""
         above, last = self._split(path)
-        with _Refusing(path):
+        with Refusing(path):
             os.symlink(text, last, dir_fd=above)
 
     def remove(self, path: bytes) -> None:
         """See `FarFiles.remove`."""
         try:
             above, last = self._split(path)
-            with _Refusing(path):
+            with Refusing(path):
                 os.unlink(last, dir_fd=above)
         except _Missing:
             return
@@ -224,7 +219,7 @@ class LocalFiles:
         self._let_go()
         try:
             above, last = self._split(path)
-            with _Refusing(path):
+            with Refusing(path):
                 os.rmdir(last, dir_fd=above)
         except _Missing:
             return
@@ -232,7 +227,7 @@ class LocalFiles:
 
     def free(self) -> int | None:
         """See `FarFiles.free`."""
-        with _Refusing(b""):
+        with Refusing(b""):
             room = os.fstatvfs(self._handles.get(b""))
         return room.f_bavail * room.f_frsize
 
@@ -246,6 +241,16 @@ class LocalFiles:
         self._handles.close()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _opened_for_writing(self, path: bytes, flags: int) -> int:
+        self._let_go()
+        above, last = self._split(path)
+        with Refusing(path):
+            handle = os.open(last, flags, 0o600, dir_fd=above)
+            self._last = (path, handle)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FarRefusal(f"{display(path)} is not a file")
+        return handle
 
     def _by_kernel(
         self, path: bytes, handle: int, source: int, size: int, offset: int, told: Callable[[int], None]
@@ -261,7 +266,7 @@ class LocalFiles:
                 return size
         while offset < size:
             try:
-                copied = os.copy_file_range(source, handle, min(_STRIDE, size - offset), offset, offset)
+                copied = os.copy_file_range(source, handle, min(STRIDE, size - offset), offset, offset)
             except OSError as error:
                 if error.errno in _TARGET and error.errno != errno.EIO:
                     raise _turned(path, error) from error
@@ -277,13 +282,13 @@ class LocalFiles:
         return offset
 
     @contextlib.contextmanager
-    def _opened(self, path: bytes, *, links: bool = False) -> Iterator[int]:
-        """Yield a descriptor of what has a name; with `links`, of the directory of a link."""
+    def opened(self, path: bytes, *, links: bool = False) -> Iterator[int]:
+        """Yield a descriptor of what has a name; with `links`, of the directory of a link. Raise as all of it."""
         if self._last is not None and self._last[0] == path:
             yield self._last[1]
             return
         above, last = self._split(path)
-        with _Refusing(path):
+        with Refusing(path):
             if not path:
                 handle = os.dup(self._handles.get(b""))
             elif links and stat.S_ISLNK(self._handles.lstat(path).st_mode):
@@ -326,14 +331,14 @@ class LocalFiles:
         for directory in directories:
             if not directory:
                 continue
-            with _Refusing(directory):
+            with Refusing(directory):
                 kept, found = os.fstat(self._handles.get(directory)), self._handles.lstat(directory)
                 if (kept.st_dev, kept.st_ino) != (found.st_dev, found.st_ino):
                     self._handles.close()
                     raise TargetError(f"{display(directory)} was replaced by another directory at the target")
 
 
-class _Refusing:
+class Refusing:
     """Turns what the system says about a path into our exceptions.
 
     A class, not a generator: it is used a dozen times for each file.
@@ -367,7 +372,7 @@ def _turned(path: bytes, error: OSError) -> Exception:
     return FarRefusal(words)
 
 
-def _write_all(handle: int, data: bytes, position: int) -> None:
+def write_all(handle: int, data: bytes, position: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(handle, view, position)

@@ -22,7 +22,7 @@ from mistamover.model import Kind
 from mistamover.transport import by_file
 from mistamover.transport.base import Transport
 from mistamover.transport.calls import Calls
-from mistamover.transport.far import FarRefusal, Means, There
+from mistamover.transport.far import FarRefusal, Means, Pieces, There
 from mistamover.transport.reading import Reading
 
 T = TypeVar("T")
@@ -86,6 +86,7 @@ class FsspecFiles:
             flush=False,
             hashes=(),
             resume=False,
+            pieces=True,
         )
 
     def look(self, path: bytes) -> There | None:
@@ -131,8 +132,11 @@ class FsspecFiles:
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """Write a file; where it must appear at once, it does so with the last call."""
+        self.write_from(path, Reading(source), size, told)
+
+    def write_from(self, path: bytes, reading: Pieces, size: int, told: Callable[[int], None]) -> None:
+        """Write content from elsewhere in the same way."""
         name = self._path(path)
-        reading = Reading(source)
         if self._settings.parents and not self._settings.renames:
             self._run(lambda: self._fs.makedirs(self._fs._parent(name), exist_ok=True))
         if not self._settings.renames and size <= _SMALL:
@@ -157,9 +161,15 @@ class FsspecFiles:
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """Yield the content of a file."""
+        return self.read_from(path, 0)
+
+    def read_from(self, path: bytes, offset: int) -> Iterator[bytes]:
+        """Yield the content of a file from a position on."""
         name = self._path(path)
         file = self._run(lambda: self._fs.open(name, "rb"))
         try:
+            if offset:
+                self._run(lambda: file.seek(offset))
             while piece := self._run(lambda: file.read(_PIECE)):
                 yield bytes(piece)
         finally:

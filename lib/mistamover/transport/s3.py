@@ -23,7 +23,7 @@ from mistamover.model import Kind
 from mistamover.transport import by_file
 from mistamover.transport.base import Transport
 from mistamover.transport.calls import Calls
-from mistamover.transport.far import FarRefusal, Means, There
+from mistamover.transport.far import FarRefusal, Means, Pieces, There
 from mistamover.transport.reading import Reading
 from mistamover.transport.s3_errors import Damaged, Denied, Nothing, translated
 
@@ -108,6 +108,7 @@ class S3Files:
             hashes=(_HASH,) if self._checks else (),
             resume=False,
             side_by_side=_SIDE_BY_SIDE,
+            pieces=True,
         )
 
     def look(self, path: bytes) -> There | None:
@@ -138,8 +139,11 @@ class S3Files:
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """Send a file; it appears when the store has all of it."""
+        self.write_from(path, Reading(source), size, told)
+
+    def write_from(self, path: bytes, reading: Pieces, size: int, told: Callable[[int], None]) -> None:
+        """Send content from elsewhere in the same way."""
         key = self._key(path)
-        reading = Reading(source)
         metadata = {"mtime": f"{Decimal(reading.mtime_ns).scaleb(-9):f}"}
         self._proven, self._composed = {}, {}
         try:
@@ -159,7 +163,12 @@ class S3Files:
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """Yield the content of an object."""
-        body = self._ask("get_object", Key=self._key(path))["Body"]
+        return self.read_from(path, 0)
+
+    def read_from(self, path: bytes, offset: int) -> Iterator[bytes]:
+        """Yield the content of an object from a position on."""
+        part: dict[str, Any] = {"Range": f"bytes={offset}-"} if offset else {}
+        body = self._ask("get_object", Key=self._key(path), **part)["Body"]
         try:
             while piece := self._calls.run(_BOUND, lambda: translated(lambda: body.read(_PIECE))):
                 yield bytes(piece)
@@ -273,7 +282,7 @@ class S3Files:
         raise FarRefusal(str(error)) from error
 
     def _write_parts(
-        self, path: bytes, key: str, reading: Reading, size: int, metadata: dict[str, str], told: Callable[[int], None]
+        self, path: bytes, key: str, reading: Pieces, size: int, metadata: dict[str, str], told: Callable[[int], None]
     ) -> None:
         more: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if self._checks else {}
         upload = self._ask("create_multipart_upload", Key=key, Metadata=metadata, **more)["UploadId"]
@@ -290,7 +299,7 @@ class S3Files:
                 self._proven = {path: whole}
 
     def _send_parts(
-        self, key: str, upload: str, reading: Reading, size: int, told: Callable[[int], None]
+        self, key: str, upload: str, reading: Pieces, size: int, told: Callable[[int], None]
     ) -> tuple[list[dict[str, Any]], str, str]:
         """Send all parts; return what is to be said of them, the hash of their hashes, and that of the whole."""
         length = max(PART, -(-size // _MOST_PARTS))

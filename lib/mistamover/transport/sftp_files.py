@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
 import os
 import stat
 import struct
@@ -27,8 +26,6 @@ from mistamover.transport.sftp_answers import Attributes
 from mistamover.transport.sftp_link import SftpLink
 from mistamover.transport.sftp_wire import SftpRefusal, Wire, take_text, text
 
-logger = logging.getLogger(__name__)
-
 _POSIX_RENAME, _FSYNC, _STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 _LIMITS = b"limits@openssh.com"
 
@@ -40,6 +37,9 @@ _UNDER_WAY = 4 * 1024 * 1024
 
 #: Handles that are open at a time.
 _HANDLES = 32
+
+#: Gives so many bytes from a position on.
+Read = Callable[[int, int], bytes]
 
 _READING, _WRITING, _CREATE, _TRUNCATE = 0x01, 0x02, 0x08, 0x10
 
@@ -94,7 +94,7 @@ class SftpFiles:
             return None
         kinds = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.LINK}
         kind = kinds.get(found.kind, Kind.SPECIAL)
-        return There(kind=kind, size=found.size, mtime=float(found.mtime))
+        return There(kind=kind, size=found.size, mtime=float(found.mtime), mode=stat.S_IMODE(found.mode) or None)
 
     def names(self, path: bytes) -> list[bytes]:
         """See `FarFiles.names`."""
@@ -117,11 +117,14 @@ class SftpFiles:
 
     def write(self, path: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
         """See `FarFiles.write`."""
+        self._write(path, lambda length, position: os.pread(source, length, position), size, offset, told)
+
+    def _write(self, path: bytes, read: Read, size: int, offset: int, told: Callable[[int], None]) -> None:
         flags = _WRITING | _CREATE | (0 if offset else _TRUNCATE)
         with self._named(path):
             handle = self._open(path, flags)
             try:
-                self._write_all(handle, source, size, offset, told)
+                self._write_all(handle, read, size, offset, told)
                 # What the disk has no room for may be found out only now.
                 self._wire.ask(sftp.CLOSE, handle)
             except SftpRefusal as error:
@@ -136,11 +139,14 @@ class SftpFiles:
 
     def read(self, path: bytes) -> Iterator[bytes]:
         """See `FarFiles.read`."""
+        return self._read(path, 0)
+
+    def _read(self, path: bytes, offset: int) -> Iterator[bytes]:
         wire = self._wire
         with self._named(path):
             handle = self._open(path, _READING)
         asked: collections.deque[tuple[int, int]] = collections.deque()
-        position, window = 0, 2
+        position, window = offset, 2
         try:
             while True:
                 while len(asked) < window:
@@ -297,7 +303,7 @@ class SftpFiles:
             return _PIECE
         return min([_LONGEST_PIECE, *(limit or _PIECE for limit in longest[1:])])
 
-    def _write_all(self, handle: bytes, source: int, size: int, offset: int, told: Callable[[int], None]) -> None:
+    def _write_all(self, handle: bytes, read: Read, size: int, offset: int, told: Callable[[int], None]) -> None:
         wire = self._wire
         asked: collections.deque[tuple[int, int]] = collections.deque()
         done = position = offset
@@ -305,7 +311,7 @@ class SftpFiles:
             wire.meanwhile = lambda: told(done)
             while position < size or asked:
                 if position < size and position - done < _UNDER_WAY:
-                    piece = os.pread(source, min(self._piece, size - position), position)
+                    piece = read(min(self._piece, size - position), position)
                     if not piece:
                         # It has become shorter: whoever compares will see.
                         size = position

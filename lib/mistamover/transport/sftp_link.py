@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from mistamover.config.settings import TargetSettings
 from mistamover.errors import LinkError, NobodyShares, TargetError
 from mistamover.links.link import Link, OwnLink
 from mistamover.links.login import Login
-from mistamover.links.mux import LOST
+from mistamover.links.mux import LOST, Session
 from mistamover.links.shared import SharedLink, is_kept
 from mistamover.transport.sftp_wire import Wire
 
@@ -60,6 +61,31 @@ class SftpLink:
             wire.close()
             raise
         return wire
+
+    def command(self, words: str) -> Session:
+        """Given a command line for the other end's shell, run it on the connection, as `wire` does. Raise LinkError."""
+        with self._lock:
+            link = self._open()
+            self._wires += 1
+        try:
+            session = link.session(words)
+        except BaseException:
+            self._leave()
+            raise
+        session.at_end(self._leave)
+        return session
+
+    @contextlib.contextmanager
+    def rsync_shell(self) -> Iterator[str]:
+        """Yield the value of rsync's -e, good for one rsync within the block. Raise LinkError."""
+        with self._lock:
+            link = self._open()
+            self._wires += 1
+        try:
+            with link.rsync_shell() as words:
+                yield words
+        finally:
+            self._leave()
 
     def abort(self) -> None:
         """Cut the connection at once, from any thread."""
