@@ -21,6 +21,9 @@ _PREFIX = "CONFIG__"
 
 #: The section whose subsections are targets of a stream.
 TARGETS_IN = "outgoing"
+
+#: The section of the global file whose subsections are places that jobs know.
+ENDPOINTS_IN = "endpoints"
 _OLD_NAMES = {"size-only": "check_size", "checksum": "use_checksum"}
 
 
@@ -85,7 +88,7 @@ def _check_section(ini: IniFile, name: str, report: Report, stream: str) -> None
         report.problem(_unknown_section(str(ini.path), line, name), stream)
         return
     for sub in ini.config[name].sections:
-        if name == TARGETS_IN and stream:
+        if name == (TARGETS_IN if stream else ENDPOINTS_IN):
             continue
         where = f"{name}/{sub}"
         report.problem(

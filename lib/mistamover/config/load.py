@@ -19,9 +19,11 @@ from mistamover.config.alerts import build_alerts
 from mistamover.config.build import build_disk, build_log, build_stream
 from mistamover.config.expand import DEFAULTS, Context, Entry, Place
 from mistamover.config.fan_out import build_fan_out, check_no_targets, flat
+from mistamover.config.front import build_jobs
 from mistamover.config.names import Found, Streams, find_streams
 from mistamover.config.read import IniFile, read
 from mistamover.config.report import Report
+from mistamover.config.serving import JobSettings
 from mistamover.config.settings import AlertSettings, DiskSettings, Settings, StreamSettings
 from mistamover.config.territory import Territory, inside
 from mistamover.config.values import Values, defaults
@@ -37,6 +39,7 @@ class _Draft:
     disk: DiskSettings
     streams: Streams
     alerts: AlertSettings | None
+    jobs: JobSettings | None
     built: dict[str, StreamSettings] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=dict)
 
@@ -99,6 +102,7 @@ def _draft(
         disk=build_disk(service),
         streams=streams,
         alerts=build_alerts(service),
+        jobs=build_jobs(service, ini, build_log(service).directory),
     )
     files = [ini]
     for found in streams.found:
@@ -247,5 +251,6 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         streams=flat(tuple(streams)),
         sources=tuple(dict.fromkeys((service.file, draft.streams.directory, *files))),
         alerts=draft.alerts,
+        jobs=draft.jobs,
         warnings=draft.report.warnings(),
     )

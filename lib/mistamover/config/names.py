@@ -46,11 +46,14 @@ def find_streams(values: Values, report: Report, drafts: Collection[Path] = ()) 
     """
     directory_key, directory = _directory(values)
     listed = values.context.entry(Place(_GLOBAL, _LIST))
+    serves_jobs = values.flag("front", "enabled")
     if listed is None and directory_key == "config_dir":
-        values.require(_GLOBAL, _LIST, "the names of the streams, or data_stream_config_dir in its place")
+        if not serves_jobs:
+            values.require(_GLOBAL, _LIST, "the names of the streams, or data_stream_config_dir in its place")
         return Streams(directory=directory, found=())
     if listed is not None and not listed.is_set:
-        values.warn(_GLOBAL, _LIST, "is empty, so there are no streams", "write the names of the streams")
+        if not serves_jobs:
+            values.warn(_GLOBAL, _LIST, "is empty, so there are no streams", "write the names of the streams")
         return Streams(directory=directory, found=())
     drafted = {draft.name for draft in drafts if draft.parent == directory}
     try:

@@ -87,7 +87,7 @@ class FrontSettings:
 class EngineSettings:
     """How jobs are kept and worked off."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     """As SQLAlchemy takes it; may hold a password: never shown."""
     threads: int = 4
     """Jobs that one worker process does at a time."""
@@ -102,6 +102,10 @@ class EngineSettings:
     """Seconds for which a job waits for an endpoint that cannot be reached."""
     retention: float = 30 * 86400.0
     """Seconds that ended jobs are kept; 0 keeps them for ever."""
+    callback_secret_file: Path | None = None
+    """A private file with the secret that callbacks by HTTP are signed with: that of [notify]."""
+    callback_ca_file: Path | None = None
+    """Certificates to trust for them in place of those of the system: those of [notify]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

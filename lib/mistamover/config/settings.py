@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistamover.config.access import Access, Tls
+from mistamover.config.serving import JobSettings
 
 
 class StreamStatus(enum.Enum):
@@ -329,6 +330,8 @@ class Settings:
     """Every file and directory whose change calls for a reload."""
     alerts: AlertSettings | None = None
     """None when nobody is to be told anything."""
+    jobs: JobSettings | None = None
+    """None when the global file says nothing of jobs."""
     warnings: tuple[str, ...] = ()
 
     def stream(self, name: str) -> StreamSettings | None:

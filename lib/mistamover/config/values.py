@@ -30,7 +30,7 @@ class Values:
         self.context = context
         self.file = file
         self.base = base
-        self._report = report
+        self.report = report
         self._stream = stream
         self._failed: set[Place] = set()
         self._checked = self._check(self._expand())
@@ -74,11 +74,11 @@ class Values:
 
     def problem(self, section: str, key: str, message: str, hint: str = "") -> None:
         """Given what is wrong with the value of a key, report it where the value is written."""
-        self._report.problem(self.finding(section, key, message, hint), self._stream)
+        self.report.problem(self.finding(section, key, message, hint), self._stream)
 
     def warn(self, section: str, key: str, message: str, hint: str = "") -> None:
         """Given what the operator should know about the value of a key, report it where the value is written."""
-        self._report.warn(self.finding(section, key, message, hint))
+        self.report.warn(self.finding(section, key, message, hint))
 
     def finding(self, section: str, key: str, message: str, hint: str = "") -> Problem:
         """Given words about the value of a key, return them with the place where it is written, or should be."""
@@ -111,7 +111,7 @@ class Values:
                 text = self.context.expanded(place)
             except ExpandError as error:
                 self._failed.add(place)
-                self._report.problem(error.problem, self._stream)
+                self.report.problem(error.problem, self._stream)
                 continue
             if text is not None:
                 texts[option.section][option.key] = text
