@@ -130,6 +130,8 @@ class NewItem:
     """The catalogue's object that this is about; empty if of none."""
     result_id: str = ""
     """The reserved object that becomes active when this is done."""
+    size: int | None = None
+    """If that is known beforehand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,8 @@ class Item:
     fault: str
     """A `model.FaultClass`, in its word; empty while nothing failed."""
     reason: str
+    parent: int | None = None
+    """The item that turned out to be several, of which this is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +263,33 @@ class Claim:
     """Unlike that of any claim before: an update with an old one changes nothing."""
     secrets: Mapping[str, str]
     expires: float
+
+
+class Standing(enum.StrEnum):
+    """What a worker learns when it renews a claim."""
+
+    OK = "ok"
+    CANCELLING = "cancelling"  # somebody wants the job to end
+    LOST = "lost"  # it took too long: the job may be another worker's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit:
+    """An endpoint that could not be used lately: its jobs wait until `until`, then one of them tries."""
+
+    until: float
+    failures: int
+    """In a row."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueCallback:
+    """Somebody who is to be told now that a job has ended."""
+
+    job: Job
+    attempts: int
+    """How often that was tried in vain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""How the files of jobs move: places, copies that are proven, packages, importers. Knows no worker."""

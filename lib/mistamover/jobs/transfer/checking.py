@@ -1,0 +1,46 @@
+"""Trying an endpoint: whether we get in, and what can be had there. Changes nothing at the endpoint."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from mistamover.errors import TransportError
+from mistamover.jobs.transfer.places import Places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointReport:
+    """What was found out."""
+
+    name: str
+    ok: bool
+    message: str
+    """Why it cannot be used, or that it can."""
+    description: str = ""
+    """What is at the other end."""
+    ways: tuple[tuple[str, str], ...] = ()
+    """What can be had there, and how; an empty second word: not at all."""
+    free: int | None = None
+    """Bytes; None where that is not told."""
+    seconds: float
+    """How long that took."""
+
+
+def check(places: Places, name: str) -> EndpointReport:
+    """Given the endpoints and a name, connect there and look around; return what was found. Raise JobRefused."""
+    begun = time.monotonic()
+    try:
+        with places.of(name).lend() as visit:
+            visit.look("")
+            return EndpointReport(
+                name=name,
+                ok=True,
+                message="it can be used",
+                description=visit.means.description,
+                ways=visit.means.ways(),
+                free=visit.far.free(),
+                seconds=time.monotonic() - begun,
+            )
+    except TransportError as error:
+        return EndpointReport(name=name, ok=False, message=str(error), seconds=time.monotonic() - begun)

@@ -1,0 +1,216 @@
+"""The process `worker`: takes jobs from the store, does some of them at a time, and puts back what it cannot end.
+
+It may be killed at any instant: its jobs are another one's, or its own after the next start, and go on from what the
+store says.  Never imports the front.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from setproctitle import setproctitle
+
+from mistamover.config.serving import JobSettings
+from mistamover.config.settings import Settings
+from mistamover.errors import StoreError
+from mistamover.files.durable import write_whole
+from mistamover.jobs.bell import Bell
+from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.store.store import Store
+from mistamover.jobs.work.callbacks import Teller
+from mistamover.jobs.work.crew import Crew
+from mistamover.jobs.work.forgetting import Forgetting
+from mistamover.jobs.work.hold import Hold, clock
+from mistamover.jobs.work.moving import Moving, make
+from mistamover.jobs.work.pulse import Pulse
+from mistamover.jobs.work.upkeep import Chore, Upkeep
+from mistamover.report import logs
+from mistamover.report.snapshot import lock
+
+logger = logging.getLogger(__name__)
+
+DONE, BROKEN = 0, 1
+
+#: Seconds between two looks for jobs, if nobody rings.
+_LOOK = 1.0
+
+#: The part of the time to stop in which jobs may still end by themselves, before they are put back.
+_PATIENCE = 0.7
+
+#: Seconds for which it is remembered that a host could not be reached, since somebody tried it last.
+_HOSTS_KEPT = 600.0
+
+#: Seconds for what does not even notice that it is to stop.
+_LAST = 2.0
+
+
+def run(settings: Settings) -> int:
+    """Given settings with jobs, do jobs until SIGTERM; return the exit status. Raise StoreError."""
+    assert settings.jobs is not None
+    setproctitle("mistamover: worker")
+    logs.start(settings.log, "worker", to_stderr=True, debug=settings.debug)
+    directory = settings.jobs.directory
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if lock(directory / "worker.lock") is None:
+        logger.error("another worker serves %s: stop that one first", directory)
+        return BROKEN
+    try:
+        with Store(settings.jobs.engine.database_url) as store, Bell(directory) as bell:
+            store.prepare()
+            Worker(settings, store, bell, make(settings, store)).serve()
+    except StoreError as error:
+        logger.error("the worker ends: %s", error)
+        return BROKEN
+    except Exception:
+        logger.exception("the worker ends because of an error")
+        return BROKEN
+    return DONE
+
+
+class Worker:
+    """One worker; its main thread gives out jobs, others do them."""
+
+    def __init__(self, settings: Settings, store: Store, bell: Bell, moving: Moving) -> None:
+        """Given settings with jobs, the store, the bell, and what does the jobs, do nothing yet."""
+        assert settings.jobs is not None
+        self._settings: JobSettings = settings.jobs
+        self._stop_timeout = settings.stop_timeout
+        self._store = store
+        self._bell = bell
+        self._moving = moving
+        self._prefix = f"{socket.gethostname()}-{identity(self._settings.directory)}-"
+        self._name = f"{self._prefix}{os.getpid()}"
+        self._endpoints = Endpoints(self._settings, store.endpoints)
+        self._engine = self._settings.engine
+        self._crew = Crew(self._engine, store, moving.do, bell.ring)
+        self._pulse = Pulse(store, self._engine.lease, self._crew.holds)
+        self._upkeep = Upkeep(self._chores())
+        self._teller = Teller(store, settings)
+        self._stop_signals = 0
+        self._trouble = ""
+
+    def serve(self) -> None:
+        """Do jobs until SIGTERM. Raise StoreError if the store cannot be used at the start."""
+        self._hear_signals()
+        self._take_over()
+        for each in (self._crew, self._pulse, self._upkeep, self._teller):
+            each.start()
+        logger.info("worker %s: does %d jobs at a time", self._name, self._engine.threads)
+        while not self._stop_signals:
+            self._give_out()
+            if self._bell.wait(_LOOK):
+                self._pulse.hurry()
+        self._end()
+
+    # -- the steps ----------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Put back what predecessors had in their hands: nobody else may have been one, we hold the lock."""
+        for job in self._store.claims.release(self._prefix):
+            logger.info("job %s: was in the hands of a worker that is gone: begins again", job)
+
+    def _give_out(self) -> None:
+        """Claim as many jobs as can be done now."""
+        try:
+            limits = {endpoint.name: endpoint.max_parallel for endpoint in self._endpoints.all()}
+            while self._crew.free > 0 and not self._stop_signals:
+                until = clock() + self._engine.lease
+                claim = self._store.claims.next(
+                    self._name, self._engine.lease, limits=limits, owner_max=self._engine.owner_max_running
+                )
+                if claim is None:
+                    break
+                self._crew.give(Hold(claim, until))
+        except StoreError as error:
+            if str(error) != self._trouble:
+                logger.error("no jobs can be had: %s", error)
+            self._trouble = str(error)
+        else:
+            if self._trouble:
+                logger.info("jobs can be had again")
+            self._trouble = ""
+
+    def _end(self) -> None:
+        """Let jobs end, put back those that do not, and stop; claims are renewed until nothing is in our hands."""
+        began, left = time.monotonic(), self._crew.holds
+        logger.info("worker %s: stops, with %d jobs under way", self._name, len(left()))
+        self._upkeep.end()
+        self._teller.end()
+        self._until(lambda: not left() or self._stop_signals > 1, began + _PATIENCE * self._stop_timeout)
+        for hold in left():
+            hold.stop()
+        self._until(lambda: not left(), max(began + self._stop_timeout, time.monotonic() + _LAST))
+        if left():
+            logger.warning("%d jobs do not notice that they are to stop: their connections are cut", len(left()))
+            self._moving.abort()
+            self._until(lambda: not left(), time.monotonic() + _LAST)
+        self._pulse.end()
+        self._crew.end(_LAST)
+        self._moving.close()
+        try:
+            self._store.claims.seen(self._name, 0, 0.0)
+        except StoreError as error:
+            logger.error("that this worker is gone cannot be kept: %s", error)
+        logger.info("worker %s: has stopped", self._name)
+
+    def _until(self, done: Callable[[], bool], deadline: float) -> None:
+        """Given what is waited for, and a time of the monotonic clock, wait until one of them comes."""
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            self._bell.wait(min(_LOOK, left))
+
+    # -- beside them --------------------------------------------------------------------------
+
+    def _chores(self) -> list[Chore]:
+        lease, retention = self._engine.lease, self._engine.retention
+        claims = self._store.claims
+        chores = [
+            Chore(
+                name="sign of life",
+                every=lease / 3,
+                do=lambda: claims.seen(self._name, self._engine.threads, lease),
+            ),
+            Chore(name="silent workers", every=max(1.0, lease / 3), do=self._sweep),
+            Chore(name="circuits", every=1.0, do=self._crew.look_at_circuits),
+            Chore(name="hosts", every=60.0, do=lambda: claims.forget_circuits(time.time() - _HOSTS_KEPT)),
+            Chore(name="connections", every=15.0, do=self._moving.tidy),
+            Chore(name="leftovers", every=120.0, do=self._clean),
+            Chore(name="secrets", every=5.0, do=Forgetting(self._store).look),
+        ]
+        if retention:
+            old = Chore(name="old jobs", every=3600.0, do=lambda: self._store.jobs.prune(time.time() - retention))
+            chores.append(old)
+        return chores
+
+    def _sweep(self) -> None:
+        if self._store.claims.sweep():
+            self._bell.ring()
+
+    def _clean(self) -> None:
+        self._moving.clean(self._crew)
+
+    def _hear_signals(self) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self._stop_signals += 1
+
+        signal.set_wakeup_fd(self._bell.wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def identity(directory: Path) -> str:
+    """Given the directory of jobs, return what tells its worker from those of all other directories. Raise OSError."""
+    path = directory / "worker.id"
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        found = os.urandom(6).hex()
+        write_whole(path, found.encode())
+        return found
