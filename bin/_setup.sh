@@ -33,13 +33,16 @@ _ms_missing_packages() {
         # The tests make directories that even root cannot write to, and small filesystems that are full.
         command -v chattr >/dev/null || echo e2fsprogs
         command -v mount >/dev/null || echo mount
-        # Large ones.  Who cannot install them, and is no CI, leaves out the tests with a message broker and GridFTP.
+        # Large ones.  Who cannot install them, and is no CI, leaves out the tests with a message broker, a database
+        # server and GridFTP.
         if [ -n "${CI:-}" ] || { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }; then
             command -v globus-url-copy >/dev/null || echo globus-gass-copy-progs
             command -v grid-proxy-init >/dev/null || echo globus-proxy-utils
             PATH=$PATH:/usr/sbin command -v globus-gridftp-server >/dev/null || echo globus-gridftp-server-progs
             command -v gfal-rename >/dev/null || printf '%s\n' gfal2-util-scripts gfal2-plugin-gridftp gfal2-plugin-file
             [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
+            compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+            command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo chromium
         fi
     fi
     _ms_environment_runs || _ms_find_python >/dev/null || printf '%s\n' python3 python3-venv
@@ -72,11 +75,12 @@ _ms_install() (
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || return
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || return
-    if [[ " $* " == *" rabbitmq-server "* ]] && command -v systemctl >/dev/null; then
-        for service in rabbitmq-server.service "${fresh[@]}"; do
-            systemctl disable "$service" || true
-        done
-    fi
+    command -v systemctl >/dev/null || return 0
+    [[ " $* " == *" rabbitmq-server "* ]] && set -- "$@" rabbitmq-server.service "${fresh[@]}"
+    [[ " $* " == *" postgresql "* ]] && set -- "$@" postgresql.service
+    for service in "$@"; do
+        [[ $service != *.service && $service != *.socket ]] || systemctl disable "$service" || true
+    done
 )
 
 _ms_system_packages() {

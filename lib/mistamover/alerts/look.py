@@ -82,14 +82,16 @@ class Looker:
                 details=tuple(_printable(line) for line in report.problems[:MOST_NAMED]),
                 retry="correct the file; it is read again by itself",
             )
-        for child in report.children:
+        for child in (*report.children, *report.helpers):
+            stream = child in report.children
+            what = f"stream {child.name}" if stream else child.name
             # Restarts without a lasting life: a process that runs for a while is RUNNING.
             if child.state == "BACKOFF" or (child.state == "STARTING" and child.restarts):
                 yield Condition(
                     kind=Kind.DYING,
                     subject=child.name,
-                    words=f"the process of stream {child.name} does not stay alive: it {child.last_exit}",
-                    streams=(child.name,),
+                    words=f"the process of {what} does not stay alive: it {child.last_exit}",
+                    streams=(child.name,) if stream else (),
                     details=(f"It was started again {child.restarts} times.",),
                     retry=self._reload(),
                 )

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ def _post(settings: NotifySettings, events: Sequence[Event], now: float, timeout
         "User-Agent": f"MiStaMover/{__version__}",
         "X-MiStaMover-Id": identity,
         "X-MiStaMover-Timestamp": f"{now:.3f}",
-        **_signature(settings, body),
+        **signature(settings.secret_file, body),
     }
     parts = urlsplit(settings.url)
     where = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
@@ -73,12 +74,13 @@ def _post(settings: NotifySettings, events: Sequence[Event], now: float, timeout
         raise AlertError(f"{where} answers {answer.status} {display(answer.reason.encode()[:100])}")
 
 
-def _signature(settings: NotifySettings, body: bytes) -> dict[str, str]:
-    if settings.secret_file is None:
+def signature(secret_file: Path | None, body: bytes) -> dict[str, str]:
+    """Given where the secret is, and a message, return the header that proves whose it is. Raise SecretError."""
+    if secret_file is None:
         return {}
-    lines = read_private(settings.secret_file)
+    lines = read_private(secret_file)
     if not lines or not lines[0]:
-        raise SecretError(f"{settings.secret_file} is empty: its first line must be the secret")
+        raise SecretError(f"{secret_file} is empty: its first line must be the secret")
     return {"X-MiStaMover-Signature": "sha256=" + hmac.new(lines[0].encode(), body, hashlib.sha256).hexdigest()}
 
 

@@ -14,6 +14,7 @@ from mistamover.errors import MistamoverError
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
 COMMANDS = (
     "status", "why", "history", "check", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
+    "import-destinations", "import-machines", "front", "worker", "job", "db", "token",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -30,6 +31,7 @@ examples:
   mistamover quarantine retry --all      have all of that tried again
   mistamover pause demo                  let a stream send nothing, until: mistamover resume demo
   mistamover receipts verify             prove the receipts of other agents
+  mistamover token create portal --scope submit   let a client of the job front in
   mistamover alert test                  send a mail and a notification to see whether they arrive
 
 exit status:

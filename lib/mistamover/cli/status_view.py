@@ -8,6 +8,7 @@ from typing import Any
 
 from mistamover.cli.common import human_age, human_bytes, human_time, human_wait, plural, printable, table
 from mistamover.cli.disks_view import disks_in_words, disks_json
+from mistamover.cli.jobs_view import jobs_in_words, jobs_json
 from mistamover.cli.progress import under_way
 from mistamover.cli.stream_report import SiteReport, StreamReport
 from mistamover.config.settings import StreamStatus
@@ -49,6 +50,7 @@ def as_json(report: SiteReport) -> dict[str, Any]:
         "problems": [*report.problems, *(master.problems if master else ())],
         "disks": disks_json(report),
         "alerts": asdict(report.alerts) if report.alerts is not None else None,
+        "jobs": jobs_json(report),
         "streams": [_stream_json(stream) for stream in report.streams],
     }
 
@@ -61,6 +63,7 @@ def in_words(report: SiteReport, *, details: bool) -> list[str]:
         lines += [f"the last good configuration is in force: {printable(line)}" for line in report.master.problems]
     if report.alerts is not None:
         lines += [f"alerts: {line}" for line in _alerts(report.alerts)]
+    lines += jobs_in_words(report)
     if report.streams:
         lines += table(_HEADER, (_row(stream, report.now) for stream in report.streams), left=(0, 1))
     else:

@@ -90,12 +90,19 @@ class SiteReport:
     """None when nobody is to be told anything, or the process of alerts has not said anything yet."""
 
     @property
+    def serves_jobs(self) -> bool:
+        """Whether the configuration wants the job front."""
+        return self.settings.jobs is not None and self.settings.jobs.enabled
+
+    @property
     def well(self) -> bool:
-        """Whether every stream is well, and the configuration, the disks and the alerts as well."""
+        """Whether every stream is well, and the configuration, the disks, the alerts and the job front as well."""
         full = self.disks is not None and any(each.level == "VLOW" for each in self.disks.filesystems)
         told = self.alerts is None or self.alerts.well
         configured = not (self.master and self.master.problems)
-        return all(stream.well for stream in self.streams) and configured and told and not full
+        helpers = self.master.helpers if self.master is not None else ()
+        served = not self.serves_jobs or (bool(helpers) and all(each.pid is not None for each in helpers))
+        return all(stream.well for stream in self.streams) and configured and told and served and not full
 
 
 def report_on(

@@ -1,4 +1,6 @@
-"""The life of one stream's process, as its master sees it.  Pure: the clock is given, nothing is started here.
+"""The life of a process that has to stay, a stream's above all, as its master sees it.
+
+Pure: the clock is given, nothing is started here.
 
     STARTING -> RUNNING -> STOPPING -> (gone)
         \\          \\
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from mistamover.config.settings import StreamSettings
+from mistamover.report.mastership import ChildReport
 
 #: Seconds after which a process counts as running well.
 START_SECONDS = 5.0
@@ -50,11 +53,26 @@ def label(name: str, *, arrivals: bool) -> str:
     return f"arrivals of stream {name}" if arrivals else f"stream {name}"
 
 
-@dataclass(slots=True, kw_only=True)
-class Child:
-    """One stream's process; changed by its master only."""
+class Served(Protocol):
+    """What is served by a process."""
 
-    settings: StreamSettings
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def stop_timeout(self) -> float:
+        """Seconds that its process gets to end."""
+
+
+S = TypeVar("S", bound=Served)
+
+
+@dataclass(slots=True, kw_only=True)
+class Child(Generic[S]):
+    """One process and what it serves; changed by its master only."""
+
+    settings: S
     arrivals: bool = False
     """Whether it is the stream's arrival monitor, and not what sends."""
     state: ChildState = ChildState.BACKOFF
@@ -66,7 +84,7 @@ class Child:
     """Ends in a row that nobody asked for."""
     restarts: int = 0
     last_exit: str = ""
-    successor: StreamSettings | None = None
+    successor: S | None = None
     """Settings with which it is to be started again once it has stopped."""
 
     @property
@@ -80,7 +98,7 @@ class Child:
         self.state = ChildState.STARTING
         self.since = now
 
-    def stop(self, now: float, successor: StreamSettings | None = None) -> bool:
+    def stop(self, now: float, successor: S | None = None) -> bool:
         """Given the time and what is to follow, begin to stop; return whether a process must be told."""
         self.successor = successor
         if self.pid is None:
@@ -141,6 +159,17 @@ class Child:
         if self.state is ChildState.STOPPING:
             return self.since + self.settings.stop_timeout + _KILL_AFTER + 0.1
         return None
+
+    def report(self, name: str, now: float, wall: float) -> ChildReport:
+        """Given what it is called there, the time, and the time for people, return what its master says of it."""
+        return ChildReport(
+            name=name,
+            state=self.state.value,
+            pid=self.pid,
+            restarts=self.restarts,
+            retry_at=wall + self.retry_at - now if self.state is ChildState.BACKOFF else None,
+            last_exit=self.last_exit,
+        )
 
     @property
     def gone(self) -> bool:

@@ -18,16 +18,14 @@ from pathlib import Path
 from types import FrameType
 
 from mistamover.config.load import load_lenient
-from mistamover.config.settings import LINKS, Settings, StreamSettings, StreamStatus
+from mistamover.config.settings import Settings, StreamSettings, StreamStatus
 from mistamover.errors import ConfigError
-from mistamover.master.alerts import AlertsProcess
 from mistamover.master.child import Child, ChildState, Wish
-from mistamover.master.disk import DiskProcess
 from mistamover.master.fork import ends_well, fork, fork_arrivals, fork_stream, how_it_ended
-from mistamover.master.links import LinksProcess
+from mistamover.master.helpers import Helpers
 from mistamover.master.notify import notify
 from mistamover.report import mastership
-from mistamover.report.mastership import ChildReport, MasterReport
+from mistamover.report.mastership import MasterReport
 from mistamover.stream import process
 
 logger = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ class Master:
         self._environ = environ
         self._mode = mode
         self._tick = tick
-        self._children: dict[tuple[str, bool], Child] = {}
+        self._children: dict[tuple[str, bool], Child[StreamSettings]] = {}
         """By stream, and whether it is the arrival monitor."""
         self._problems: tuple[str, ...] = ()
         self._stop_signals = 0
@@ -86,14 +84,7 @@ class Master:
         self._report = mastership.this_process(settings.file, mode.value)
         self._written: MasterReport | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._links = LinksProcess(
-            settings.state_dir / LINKS,
-            settings.log,
-            debug=settings.debug,
-            fork=self._fork_helper,
-        )
-        self._disk = DiskProcess(fork=self._fork_helper)
-        self._alerts = AlertsProcess(self._fork_helper)
+        self._helpers = Helpers(settings, self._fork_helper)
 
     def run(self) -> Result:
         """Start every stream, watch over them, and return when all have ended."""
@@ -128,12 +119,9 @@ class Master:
         """Make the processes agree with the settings, touching only those that are concerned."""
         now = time.monotonic()
         wanted = {(stream.name, False): stream for stream in settings.streams if _runs(stream)}
-        self._links.consider(wanted.values(), now)
+        # What is to be sent in one pass is there already: nobody has to wait for it, or to be told of it.
+        self._helpers.consider(settings, tuple(wanted.values()), now, links_only=self._mode is Mode.ONE_OFF)
         wanted |= {(stream.name, True): stream for stream in settings.streams if _receives(stream)}
-        if self._mode is not Mode.ONE_OFF:
-            # What is to be sent in one pass is there already: nobody has to wait.
-            self._disk.consider(settings, now)
-            self._alerts.consider(settings, now)
         for name, child in list(self._children.items()):
             if name not in wanted and child.state is ChildState.ENDED:
                 # Should it be listed again, it is started again.
@@ -151,19 +139,17 @@ class Master:
         for stream in settings.streams:
             if not stream.targets and not stream.parts and stream.monitor is None:
                 logger.info("stream %s: transfer_protocol = none: nothing to send", stream.name)
-        if not wanted:
+        if not wanted and not (settings.jobs is not None and settings.jobs.enabled):
             logger.warning("no stream is to run: name some in [global] data_stream_list of %s", settings.file)
         self._settings = settings
 
-    def _stop(self, child: Child, now: float, successor: StreamSettings | None = None) -> None:
+    def _stop(self, child: Child[StreamSettings], now: float, successor: StreamSettings | None = None) -> None:
         if child.stop(now, successor) and child.pid is not None:
             _signal(child.pid, signal.SIGTERM)
 
     def _serve_children(self) -> None:
         now = time.monotonic()
-        self._links.tick(now)
-        self._disk.tick(now)
-        self._alerts.tick(now)
+        self._helpers.tick(now)
         for child in list(self._children.values()):
             wish = child.tick(now)
             if wish is Wish.START and not self._stop_signals and not self._waits_for_parts(child):
@@ -172,14 +158,14 @@ class Master:
                 logger.error("%s does not stop: killing process %d", child.label, child.pid)
                 _signal(child.pid, signal.SIGKILL)
 
-    def _waits_for_parts(self, child: Child) -> bool:
+    def _waits_for_parts(self, child: Child[StreamSettings]) -> bool:
         """Whether it removes, in a single pass, what its parts deliver, and they have not ended yet."""
         if self._mode is not Mode.ONE_OFF or child.arrivals:
             return False
         parts = [self._children.get((part.name, False)) for part in child.settings.parts]
         return any(part is not None and part.state is not ChildState.ENDED for part in parts)
 
-    def _fork(self, child: Child) -> int:
+    def _fork(self, child: Child[StreamSettings]) -> int:
         start = fork_arrivals if child.arrivals else fork_stream
         return start(
             child.settings,
@@ -201,17 +187,13 @@ class Master:
                 return
             if pid == 0:
                 return
-            if pid == self._links.pid:
-                self._links.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
-            elif pid == self._disk.pid:
-                code = os.waitstatus_to_exitcode(status)
-                self._disk.exited(code, how_it_ended(code), time.monotonic())
-            elif pid == self._alerts.pid:
-                self._alerts.exited(how_it_ended(os.waitstatus_to_exitcode(status)), time.monotonic())
-            elif (child := by_pid.get(pid)) is not None:
-                self._bury(child, os.waitstatus_to_exitcode(status))
+            code = os.waitstatus_to_exitcode(status)
+            if (child := by_pid.get(pid)) is not None:
+                self._bury(child, code)
+            else:
+                self._helpers.exited(pid, code, time.monotonic())
 
-    def _bury(self, child: Child, code: int) -> None:
+    def _bury(self, child: Child[StreamSettings], code: int) -> None:
         stopping = child.state is ChildState.STOPPING
         one_off = self._mode is Mode.ONE_OFF
         well = ends_well(code, one_off=one_off)
@@ -253,6 +235,7 @@ class Master:
                 if child.pid is not None and child.state is not ChildState.STOPPING:
                     _signal(child.pid, signal.SIGHUP)
                 child.hurry(time.monotonic())
+            self._helpers.hurry(time.monotonic())
         notify("READY=1")
 
     def _tell_problems(self, problems: tuple[str, ...]) -> None:
@@ -285,13 +268,14 @@ class Master:
         """Whether everything has ended; passes a stop on to the streams."""
         if self._stop_signals:
             self._pass_on_stop()
-            return all(child.pid is None for child in self._children.values())
+            return self._helpers.at_rest and all(child.pid is None for child in self._children.values())
         if self._mode is Mode.ONE_OFF:
             return all(child.state is ChildState.ENDED for child in self._children.values())
         return False
 
     def _pass_on_stop(self) -> None:
         now = time.monotonic()
+        self._helpers.begin_to_stop(now, at_once=self._stop_signals > 1)
         for child in self._children.values():
             if child.state is not ChildState.STOPPING and child.pid is not None:
                 self._stop(child, now)
@@ -304,9 +288,7 @@ class Master:
                 _signal(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
                 child.pid = None
-        self._links.stop()
-        self._disk.stop()
-        self._alerts.stop()
+        self._helpers.stop()
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -320,7 +302,7 @@ class Master:
             moments.append(self._next_look)
         if self._tick is not None and (pause := self._tick(self._settings)) is not None:
             moments.append(now + pause)
-        moments += [self._links.next_moment(), self._disk.next_moment(), self._alerts.next_moment()]
+        moments += self._helpers.next_moments()
         due = min((moment for moment in moments if moment is not None), default=now + _LONGEST_WAIT)
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
@@ -328,18 +310,13 @@ class Master:
             os.read(self._wake_read, 65536)
 
     def _write_report(self) -> None:
+        now, wall = time.monotonic(), time.time()
         children = tuple(
-            ChildReport(
-                name=f"arrivals {name}" if arrivals else name,
-                state=child.state.value,
-                pid=child.pid,
-                restarts=child.restarts,
-                retry_at=time.time() + child.retry_at - time.monotonic() if child.state is ChildState.BACKOFF else None,
-                last_exit=child.last_exit,
-            )
+            child.report(f"arrivals {name}" if arrivals else name, now, wall)
             for (name, arrivals), child in self._children.items()
         )
-        report = replace(self._report, problems=self._problems, children=children)
+        helpers = self._helpers.reports(now, wall)
+        report = replace(self._report, problems=self._problems, children=children, helpers=helpers)
         if self._written is not None and _same(report, self._written):
             return
         try:
@@ -371,7 +348,10 @@ def _same(one: MasterReport, other: MasterReport) -> bool:
 
 
 def _still(report: MasterReport) -> MasterReport:
-    return replace(report, children=tuple(replace(child, retry_at=None) for child in report.children))
+    children, helpers = (
+        tuple(replace(each, retry_at=None) for each in reports) for reports in (report.children, report.helpers)
+    )
+    return replace(report, children=children, helpers=helpers)
 
 
 def _fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:

@@ -27,6 +27,8 @@ def start(settings: LogSettings, component: str, *, to_stderr: bool, debug: bool
     root.setLevel(logging.DEBUG if debug else settings.level)
     # paramiko tells each login and each packet type at levels that mean something else here.
     logging.getLogger("paramiko").setLevel(logging.ERROR)
+    # alembic tells of each of its plugins.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings.directory.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [logging.handlers.WatchedFileHandler(settings.directory / f"{component}.log")]
     if to_stderr:

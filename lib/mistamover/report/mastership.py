@@ -20,7 +20,7 @@ _STATUS = "master.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildReport:
-    """How the master sees the process of one stream."""
+    """How the master sees a process that it watches over."""
 
     name: str
     state: str
@@ -43,6 +43,8 @@ class MasterReport:
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration files; the last good ones are in force."""
     children: tuple[ChildReport, ...] = ()
+    helpers: tuple[ChildReport, ...] = ()
+    """The processes of the job front."""
 
     def words(self) -> str:
         """Return who it is, for people."""
@@ -80,7 +82,8 @@ def read(state_dir: Path) -> MasterReport | None:
     """Given a state directory, return the last report of its last owner, or None if there is none to be read."""
     try:
         values: dict[str, Any] = json.loads(status_file(state_dir).read_bytes())
-        values["children"] = tuple(ChildReport(**child) for child in values["children"])
+        for key in ("children", "helpers"):
+            values[key] = tuple(ChildReport(**child) for child in values[key])
         values["problems"] = tuple(values["problems"])
         return MasterReport(**values)
     except (OSError, ValueError, KeyError, TypeError):

@@ -68,7 +68,7 @@ class PasswordServer:
             self._transports.append(transport)
             try:
                 transport.start_server(server=_Login())
-            except (paramiko.SSHException, EOFError):
+            except (paramiko.SSHException, EOFError, OSError):
                 # A client that does not know us has gone.
                 continue
 
