@@ -116,22 +116,22 @@ def processes_of(site: Site) -> list[psutil.Process]:
     return found
 
 
+def words_of(site: Site) -> list[list[str]]:
+    """Return the command line of every process of the site; one that ends meanwhile is left out."""
+    found = []
+    for process in processes_of(site):
+        with contextlib.suppress(psutil.Error):
+            found.append(process.cmdline())
+    return found
+
+
 def none_left(site: Site, timeout: float = 15) -> None:
     """Assert that no process of the site is left."""
-
-    def words() -> list[str]:
-        return [f"{p.pid} {' '.join(p.cmdline())[:150]}" for p in _living(site)]
 
     try:
         wait_until(lambda: not processes_of(site), timeout, "no process is left")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {words()}") from None
-
-
-def _living(site: Site) -> Iterator[psutil.Process]:
-    for process in processes_of(site):
-        if process.is_running():
-            yield process
+        raise AssertionError(f"{error}: {[' '.join(words)[:150] for words in words_of(site)]}") from None
 
 
 def end_all(site: Site) -> None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mistamover.testing import gridftp as gridftp_server
+from mistamover.testing import postgresql as elephants
 from mistamover.testing import rabbitmq as rabbits
 from mistamover.testing import rsyncd as rsyncds
 from mistamover.testing import s3_server
 from mistamover.testing.ftpd import PrivateFtpd
 from mistamover.testing.ftpd import available as ftpd_available
 from mistamover.testing.gridftp import PrivateGridFtp
+from mistamover.testing.postgresql import PrivatePostgres
 from mistamover.testing.rabbitmq import PrivateRabbit
 from mistamover.testing.rsyncd import PrivateRsyncd
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
+
+if TYPE_CHECKING:
+    import legacy_sites
 
 #: What servers of others may be like: each serves what the module `all` serves.
 MODULES = {
@@ -73,6 +79,14 @@ def rabbit(rabbit_of_all: PrivateRabbit) -> PrivateRabbit:
     rabbit_of_all.resume()
     rabbit_of_all.start()
     return rabbit_of_all
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """The one private PostgreSQL of this process of the tests; each test has a database of its own there."""
+    _need("private PostgreSQL", elephants.available())
+    with PrivatePostgres() as server:
+        yield server
 
 
 @pytest.fixture
@@ -131,6 +145,36 @@ def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRsyncd]:
     _need("private rsync daemon", rsyncds.available())
     with PrivateRsyncd(tmp_path_factory.mktemp("rsyncd"), tmp_path_factory.getbasetemp(), modules=MODULES) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def old_site(tmp_path_factory: pytest.TempPathFactory, sshd: PrivateSshd) -> legacy_sites.Site:
+    """The endpoints of `old_front`; each test has names of its own there."""
+    import legacy_sites  # late: few tests need a database
+
+    directory = tmp_path_factory.mktemp("old-site")
+    site = legacy_sites.site(directory, sshd)
+    site.endpoints["plone"] = {"url": f"file://{site.local}/plone"}
+    (site.local / "plone").mkdir()
+    site.endpoints["hpc9"] = {"url": "sftp://mover@hpc9.example.org/scratch"}
+    # One whose host key nobody knows.
+    known = f'UserKnownHostsFile "{directory}/none"'
+    lines = [known if "UserKnownHosts" in line else line for line in sshd.ssh_config.read_text().splitlines()]
+    (directory / "ssh_config").write_text("\n".join([*lines, ""]))
+    strange = f"sftp://{sshd.user}@{sshd.host}:{sshd.port}{site.remote}/strange"
+    site.endpoints["stranger"] = {"url": strange, "ssh_config": directory / "ssh_config"}
+    return site
+
+
+@pytest.fixture(scope="session")
+def old_front(
+    tmp_path_factory: pytest.TempPathFactory, old_site: legacy_sites.Site
+) -> Iterator[legacy_sites.RunningFront]:
+    """A front and a worker for the tests of the older dialects: not to be stopped or killed."""
+    import legacy_sites
+
+    with legacy_sites.running(tmp_path_factory.mktemp("old-front"), old_site.endpoints, worker=True) as front:
+        yield front
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ class Hook:
 
 
 @contextlib.contextmanager
-def hook_server(hook: Hook, port: int = 0) -> Iterator[int]:
+def hook_server(hook: Hook, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Run an HTTP server on a port of the loopback (0: any) that keeps what is posted; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,6 +128,8 @@ def hook_server(hook: Hook, port: int = 0) -> Iterator[int]:
         allow_reuse_address = True
 
     with Server(("127.0.0.1", port), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -20,6 +20,11 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from mistamover.cli.status_view import as_json
+from mistamover.cli.stream_report import report_on
+from mistamover.config.load import load
+from mistamover.config.settings import Settings
+from mistamover.errors import MistamoverError
 from mistamover.testing.sshd import PrivateSshd
 
 TOP = Path(__file__).resolve().parents[1]
@@ -44,29 +49,46 @@ def free_port() -> int:
 
 
 def wait_until(predicate: Callable[[], Any], timeout: float, what: str, *, every: float = 0.02) -> Any:
-    """Given a predicate, return its first true value; raise AssertionError saying `what` if none comes in time."""
+    """Given a predicate, return its first true value; raise AssertionError saying `what` if none comes in time.
+
+    It is asked `every` so many seconds; one that computes long is asked less often, so that most of the processor is
+    left to what is waited for, unless `every` is so short that a moment is to be caught.
+    """
     pause, deadline = threading.Event(), time.monotonic() + timeout
+    share = 2 if every >= 0.01 else 0
     while True:
+        began = time.thread_time()
         value = predicate()
         if value:
             return value
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        pause.wait(every)
+        pause.wait(max(every, share * (time.thread_time() - began)))
 
 
 def write_ini(path: Path, sections: Sections, *, mode: int = 0o600) -> Path:
-    """Given sections, write an INI file and put it in place by rename, as an editor does; None leaves a key out."""
+    """Given sections, write an INI file and put it in place by rename, as an editor does; None leaves a key out.
+
+    A value with keys of its own is a subsection.
+    """
     lines: list[str] = []
     for section, keys in sections.items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {value}" for key, value in keys.items() if value is not None]
+        lines += [f"{key} = {value}" for key, value in keys.items() if value is not None and not _is_section(value)]
+        for name, inner in keys.items():
+            if isinstance(inner, Mapping):
+                lines.append(f"[[{name}]]")
+                lines += [f"{key} = {value}" for key, value in inner.items() if value is not None]
         lines.append("")
     fresh = path.with_name(path.name + ".new")
     fresh.write_text("\n".join(lines))
     fresh.chmod(mode)
     fresh.replace(path)
     return path
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def merged(*layers: Sections) -> dict[str, dict[str, object]]:
@@ -170,6 +192,7 @@ class Site:
         self.global_ini = self.conf / "global.ini"
         self.streams: dict[str, Stream] = {}
         self._sections: Sections = sections
+        self._known: Settings | None = None
         for name in ("conf", "data", "incoming", "remote", "state", "log"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         self.write_global()
@@ -224,12 +247,21 @@ class Site:
         return self.run(command, "-c", str(self.global_ini), *words, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
-        """Return what `status --json` says; an empty dictionary if it says nothing usable."""
+        """Return what `status --json` says; an empty dictionary if it says nothing usable.
+
+        It is asked for again and again while something is waited for: a process of its own is started only where this
+        one cannot load the configuration, as when the site has packages that we have not.
+        """
         try:
-            value = json.loads(self.ask("status", "--json").stdout)
-        except ValueError:
+            self._known = load(self.global_ini, os.environ, last_good=self._known)
+            report = report_on(self._known, self._known.streams, with_unconfigured=True, now=time.time())
+            value = json.loads(json.dumps(as_json(report)))
+        except MistamoverError:
+            with contextlib.suppress(ValueError):
+                value = json.loads(self.ask("status", "--json").stdout)
+                return value if isinstance(value, dict) else {}
             return {}
-        return value if isinstance(value, dict) else {}
+        return dict(value)
 
     def history(self) -> list[dict[str, Any]]:
         """Return the records of `history --json`."""
@@ -255,7 +287,7 @@ class Site:
         agent = Agent(process, output)
         try:
             try:
-                wait_until(lambda: process.poll() is not None or self._up(), ready, "the agent is up", every=0.1)
+                wait_until(lambda: process.poll() is not None or self._up(), ready, "the agent is up", every=0.03)
             except AssertionError as error:
                 raise AssertionError(f"{error}; it said:\n{agent.said()}") from None
             assert process.poll() is None, f"the agent ended with {process.returncode}:\n{agent.said()}"

@@ -84,6 +84,8 @@ BARS = (
     Bar(workload="W8", quantity="to final name, p95", way="ours, beside", ratio=True, limit=3, aim=2),
     Bar(workload="W8", quantity="to removal, p95", way="ours, beside", ratio=True, limit=3, aim=2),
     Bar(workload="W9", quantity="rate", way="ours, beside", ratio=True, at_least=True, limit=0.9),
+    Bar(workload="W10 to ssh", quantity="time", ratio=True, limit=1.15, aim=0.8),
+    Bar(workload="W10 from ssh", quantity="time", ratio=True, limit=1.15, aim=0.8),
 )
 
 

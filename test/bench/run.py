@@ -22,6 +22,7 @@ from bench import machine, plots, report, results  # noqa: E402
 from bench.backlog import w6  # noqa: E402
 from bench.frame import Bench  # noqa: E402
 from bench.idle import w7  # noqa: E402
+from bench.jobs import w10  # noqa: E402
 from bench.latency import w4, w5, w8  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import w9  # noqa: E402
@@ -38,6 +39,7 @@ WORKLOADS: dict[str, Callable[[Bench], Results]] = {
     "W7": w7,
     "W8": w8,
     "W9": w9,
+    "W10": w10,
 }
 DOC = TOP / "doc" / "benchmarks"
 

@@ -3,13 +3,14 @@
 By rsync a limit of the bandwidth keeps the move busy.  The express way has none: there the files of each directory are
 dropped in small bursts around the moment of a kill.
 
-The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_KILLS changes the number of kills (default 12).
+The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_KILLS changes the number of kills (default 8).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import secrets
@@ -37,17 +38,20 @@ from agents import (
     stream_pid,
     until_up,
 )
+from mistamover.model import StreamState
 from mistamover.testing.sshd import PrivateSshd
 from support import Agent, Site, Stream, contents, wait_until
 
-KILLS = int(os.environ.get("MISTAMOVER_KILLS", "12"))
-DIRECTORIES = 20
+KILLS = int(os.environ.get("MISTAMOVER_KILLS", "8"))
+DIRECTORIES = 14
 FILES = 100
 SMALL, BIG = 4096, 1 << 20
 #: Seconds over which the files of one directory are dropped on the express way, and the next kill comes at most.
 SPREAD = 0.5
 #: Files that come together then, on average.
 BURST = 10
+#: Looks for a victim after which more work is made, if there was none to be found.
+LOOKS = 25
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -77,17 +81,21 @@ class Ordeal:
         self.moment = threading.Event()
         self.busy = 0
         """Kills that came while something was to be moved."""
+        self.directories = 0
+        """How many were dropped or announced."""
         self._changes = 0
         self._announced: list[int] = []
         self._droppers: list[threading.Thread] = []
         self.dropped: dict[bytes, str | bytes] = {}
         """Name and hash of every file."""
 
-    def drop(self, number: int) -> None:
-        """Put one directory's files where they are moved from, or, on the express way, announce them.
+    def drop(self) -> None:
+        """Put the next directory's files where they are moved from, or, on the express way, announce them.
 
         What is announced is dropped in small bursts when the moment of the next kill is near.
         """
+        number = self.directories
+        self.directories += 1
         if self.express:
             self._announced.append(number)
         else:
@@ -95,17 +103,35 @@ class Ordeal:
 
     def some_time(self) -> None:
         """Let a random time pass: the moment of the next kill, when something is under way if possible."""
+        self._begin()
+        self.moment.wait(self.chance.random() * SPREAD)
+        wait_until(
+            lambda: self.files_here() or not self._dropping(),
+            30, "something is under way, or all is dropped", every=0.001,
+        )  # fmt: skip
+        self.busy += bool(self.files_here())
+
+    def keep_going(self) -> None:
+        """See to it that there is something to do and that the stream does it.
+
+        When all is moved, more is dropped; a target's pause, which the last kills may have made long, is cut short.
+        """
+        if not self.files_here() and not self._dropping():
+            self.drop()
+            self._begin()
+        last = said_by(self.site, "one")
+        if last is not None and last.state is StreamState.UNREACHABLE:
+            self.agent.reload()
+
+    def _begin(self) -> None:
         for number in self._announced:
             words = (number, random.Random(self.chance.random()), SPREAD / FILES)
             self._droppers.append(threading.Thread(target=self._write, args=words))
             self._droppers[-1].start()
         self._announced.clear()
-        self.moment.wait(self.chance.random() * SPREAD)
-        wait_until(
-            lambda: self.files_here() or not any(dropper.is_alive() for dropper in self._droppers),
-            30, "something is under way, or all is dropped", every=0.001,
-        )  # fmt: skip
-        self.busy += bool(self.files_here())
+
+    def _dropping(self) -> bool:
+        return any(dropper.is_alive() for dropper in self._droppers)
 
     def all_dropped(self) -> None:
         """Wait until everything that was announced is there."""
@@ -205,11 +231,18 @@ def kill_receiver(ordeal: Ordeal, number: int) -> None:
 
 
 def _kill_one_of(ordeal: Ordeal, found: Callable[[Site], list[psutil.Process]]) -> None:
+    looks = itertools.count(1)
+
     def killed() -> bool:
         victims = found(ordeal.site)
+        if not victims and next(looks) % LOOKS == 0:
+            ordeal.keep_going()
         return bool(victims) and kill(ordeal.chance.choice(victims).pid)
 
-    wait_until(killed, 30, "there was a victim to kill")
+    try:
+        wait_until(killed, 60, "there was a victim to kill")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {ordeal.state()}") from None
 
 
 @pytest.mark.parametrize(
@@ -228,11 +261,10 @@ def _kill_one_of(ordeal: Ordeal, found: Callable[[Site], list[psutil.Process]]) 
 )
 def test_nothing_is_lost_or_doubled(ordeal: Ordeal, kill_victim: Callable[[Ordeal, int], None]) -> None:
     began = time.monotonic()
-    dropped, directories = 0, KILLS if ordeal.express else DIRECTORIES
+    directories = KILLS if ordeal.express else DIRECTORIES
     for number in range(KILLS):
-        while dropped * KILLS < (number + 1) * directories and dropped < directories:
-            ordeal.drop(dropped)
-            dropped += 1
+        while ordeal.directories * KILLS < (number + 1) * directories:
+            ordeal.drop()
         kill_victim(ordeal, number)
     ordeal.all_dropped()
     killed = time.monotonic()
@@ -249,7 +281,8 @@ def test_nothing_is_lost_or_doubled(ordeal: Ordeal, kill_victim: Callable[[Ordea
     none_left(ordeal.site)
     wait_until(lambda: not receivers_of(ordeal.site), 15, "no receiver is left")
 
-    assert len(ordeal.dropped) == directories * FILES
+    assert ordeal.directories >= directories
+    assert len(ordeal.dropped) == ordeal.directories * FILES
     assert contents(ordeal.one.target) == ordeal.dropped
     _assert_nothing_of_ours(ordeal.one.target)
     _assert_ledger(ordeal, set(ordeal.dropped))

@@ -18,7 +18,7 @@ from receivers import Hook, Mailbox, hook_server, mail_server, silent_server
 from support import Site, free_port, wait_until, write_ini
 
 #: Seconds: what an incident must last, here.
-AFTER = 1.5
+AFTER = 0.6
 
 EMAIL = {
     "from": "agent@example.org",
@@ -43,8 +43,8 @@ def alerts_pid(site: Site) -> int:
     return process.pid
 
 
-def quiet(seconds: float = 3 * AFTER + 2) -> None:
-    """Let pass what it would take to send one mail more."""
+def quiet(seconds: float = AFTER + 4) -> None:
+    """Let pass what it would take to send one mail more: news are gathered for 2 s, and looked for every second."""
     threading.Event().wait(seconds)
 
 
@@ -103,7 +103,7 @@ def test_a_server_that_is_away_is_one_mail_and_its_return_another(scratch: Path,
 
 def test_a_blip_is_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
     box = Mailbox()
-    email = {"email": {**EMAIL, "after": 10}}
+    email = {"email": {**EMAIL, "after": 8}}
     with site_with_mail(scratch, private_sshd) as (site, port), mail_server(port, box):
         site.write_global(**email)
         with agent_of(site) as agent:
@@ -113,7 +113,7 @@ def test_a_blip_is_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
             private_sshd.start()
             agent.reload()
             wait_until(lambda: (site.streams["one"].target / "f").exists(), 20, "delivered")
-            quiet(14)
+            quiet(12)
     assert box.mails == []
 
 
@@ -171,7 +171,7 @@ def test_messages_of_the_logs_that_belong_to_no_incident_are_one_mail(scratch: P
 @pytest.mark.slow
 def test_a_process_that_keeps_dying_and_a_broken_file_are_told(scratch: Path, sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box), agent_of(site):
+    with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box), agent_of(site) as agent:
         write_ini(site.conf / "ds_one.ini", {"outgoing": {"retry_count": "many"}}, mode=0o400)
         mails(box, 1)
         site.add("one", data_stream={"settle_time": 0.2, "rescan_interval": 2}, outgoing={"retry_count": 1})
@@ -187,6 +187,7 @@ def test_a_process_that_keeps_dying_and_a_broken_file_are_told(scratch: Path, ss
             return len(box.mails) > first
 
         wait_until(die_again, 40, "a mail about the process", every=0.3)
+        agent.reload()
         mails(box, 4, timeout=60)
         quiet()
     assert [subject.partition("/")[0] for subject in box.subjects[:2]] == [
@@ -203,7 +204,7 @@ def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_ssh
         stream = site.streams["one"]
         private_sshd.stop()
         (stream.source / "f").write_text("content")
-        wait_until(lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.3)
+        wait_until(lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.5)
         said = site.ask("status").stdout
         assert f"alerts: 1 mail waits: the mail server 127.0.0.1:{port}: Connection refused" in said
         # Nothing waits for the mail.
@@ -212,11 +213,11 @@ def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_ssh
         wait_until(lambda: (stream.target / "f").exists(), 60, "delivered")
         kill(alerts_pid(site))
         alerts_pid(site)
-        wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.3)
+        wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.5)
         assert site.ask("status").returncode == 1
         with mail_server(port, box):
             mails(box, 2)
-            wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.3)
+            wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.5)
             quiet()
         assert site.ask("status").returncode == 0
     assert [subject.partition("127")[0] for subject in box.subjects] == [
@@ -271,7 +272,7 @@ def test_every_delivery_is_posted_in_order_also_through_kills_and_outages(scratc
             names += drop(site, "one", *range(400, 420))
             refused = len(hook.raw)
             wait_until(lambda: len(hook.raw) > refused, 20, "a message is refused")
-            wait_until(lambda: "notifications wait: " in site.ask("status").stdout, 10, "status says so", every=0.3)
+            wait_until(lambda: "notifications wait: " in site.ask("status").stdout, 10, "status says so", every=0.5)
             kill(alerts_pid(site))
             hook.status = 200
             wait_until(lambda: set(hook.names()) >= set(names), 30, "all were posted")

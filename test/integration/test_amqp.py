@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import agent_of, kill, log_of, none_left, processes_of
+from agents import agent_of, kill, log_of, none_left, words_of
 from brokers import Subscriber, password_file
 from integration.test_alerts import AFTER, alerts_pid, drop, quarantine_one
 from mistamover.testing.rabbitmq import PrivateRabbit
@@ -169,7 +169,7 @@ def test_a_wrong_password_is_told_and_shown_nowhere(scratch: Path, sshd: Private
         said = wait_until(lambda: _waits(site), 20, "status says so", every=0.3)
         assert "ACCESS_REFUSED - Login was refused" in said
         shown = [said, log_of(site, "alerts"), log_of(site, "mistamover_ctl"), site.ask("status", "--json").stdout]
-        shown += [word for process in processes_of(site) for word in process.cmdline()]
+        shown += [word for words in words_of(site) for word in words]
         # It is read anew each time: no reload is needed.
         password_file(rabbit, scratch)
         arrive(box, names)

@@ -44,7 +44,7 @@ def site_of(scratch: Path, server: PrivateSshd, **sections: Any) -> tuple[Site, 
 def test_a_restricted_key_and_nothing_is_lost(sshd: PrivateSshd, scratch: Path, mode: str) -> None:
     # With rrsync's own lock: one rsync at a time.
     with restricted(scratch, [] if mode == "move" else ["-no-lock"]) as server:
-        site, one = site_of(scratch, server, rsync_ssh={"transfer_mode": mode, "bandwidth_limit": "300"})
+        site, one = site_of(scratch, server, rsync_ssh={"transfer_mode": mode, "bandwidth_limit": "800"})
         promised = make_files(one, 500)
         with agent_of(site) as agent:
             wait_until(lambda: len(laws.public(one)) >= 20, 60, "some are there")
@@ -104,7 +104,7 @@ def test_a_bastion(scratch: Path) -> None:
             scratch,
             inner,
             outgoing={"target_host": "inner"},
-            rsync_ssh={"ssh_config": both, "port": None, "bandwidth_limit": "300"},
+            rsync_ssh={"ssh_config": both, "port": None, "bandwidth_limit": "800"},
         )
         promised = make_files(one, 500)
         with agent_of(site) as agent:

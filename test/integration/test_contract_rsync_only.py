@@ -27,6 +27,8 @@ from support import free_port
 
 #: So slow that progress is told before the end of what is huge.
 LIMIT = "20M"
+#: So slow that much is left then.
+SLOW = "8M"
 
 COMMAND = Command(rsync=("rsync",), section="rsync_native", use_checksum=False, bandwidth_limit=LIMIT)
 
@@ -50,6 +52,9 @@ def access(rsyncd: PrivateRsyncd, **changes: object) -> NativeAccess:
 class NativeEnd(End):
     traits = Traits(reserve=False, notices_changes=False, huge=48 << 20)
 
+    def slowly(self) -> Transport:
+        return self.transport(access=dataclasses.replace(self._changes["access"], bandwidth_limit=SLOW))  # type: ignore[type-var]
+
     def unreachable(self) -> Transport:
         return self.transport(access=dataclasses.replace(self._changes["access"], port=free_port()))  # type: ignore[type-var]
 
@@ -59,7 +64,7 @@ def native(end: End, target: TargetSettings, _keep: bool) -> Transport:
     return RsyncOnly(
         source=os.fsencode(end.source),
         target=target,
-        command=COMMAND,
+        command=dataclasses.replace(COMMAND, bandwidth_limit=target.access.bandwidth_limit or LIMIT),
         far=Daemon(target.access, end.run),
         run_dir=end.run,
         owner="me",
@@ -91,6 +96,9 @@ class TestDaemon(_Contract):
 
 class RestrictedEnd(End):
     traits = Traits(reserve=False, notices_changes=False, huge=48 << 20)
+
+    def slowly(self) -> Transport:
+        return self.transport(ssh=dataclasses.replace(self._changes["ssh"], bandwidth_limit=SLOW))  # type: ignore[type-var]
 
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]

@@ -22,7 +22,7 @@ class _End(End):
     traits = Traits(notices_changes=False, huge=48 << 20)
 
     def slowly(self) -> Transport:
-        return self.transport(ssh=dataclasses.replace(self._changes["ssh"], bandwidth_limit="20M"))  # type: ignore[type-var]
+        return self.transport(ssh=dataclasses.replace(self._changes["ssh"], bandwidth_limit="8M"))  # type: ignore[type-var]
 
     def unreachable(self) -> Transport:
         return self.transport(ssh=dataclasses.replace(self._changes["ssh"], port=free_port()))  # type: ignore[type-var]

@@ -48,7 +48,7 @@ def test_whole_or_not_at_all(sshd: PrivateSshd, scratch: Path) -> None:
     with laws.Witness(all_or_nothing(one.target / "run1", 300)) as witness, laws.lawful(site, one):
         promised = build(one.source, "run1", 300)
         laws.arrived(one, promised)
-        wait_until(lambda: not os.listdir(one.source), 5, "the unit goes")
+        wait_until(lambda: not os.listdir(one.source), 10, "the unit goes")
     witness.swear()
     assert laws.public(one) == promised
 
@@ -139,12 +139,12 @@ def test_the_same_name_twice_merges(sshd: PrivateSshd, scratch: Path) -> None:
     with laws.Witness(all_or_nothing(one.target / "run", 20)) as witness, laws.lawful(site, one):
         first = build(one.source, "run", 20)
         laws.arrived(one, first)
-        wait_until(lambda: not os.path.lexists(one.source / "run"), 5, "the first goes")
+        wait_until(lambda: not os.path.lexists(one.source / "run"), 10, "the first goes")
         second = {b"run/more": laws.put(scratch / "again/more", b"more")}
         second[b"run/d0/file 0"] = laws.put(scratch / "again/d0/file 0", b"new version")
         (scratch / "again").rename(one.source / "run")
         laws.arrived(one, second)
-        wait_until(lambda: not os.path.lexists(one.source / "run"), 5, "the second goes")
+        wait_until(lambda: not os.path.lexists(one.source / "run"), 10, "the second goes")
         assert laws.public(one) == {**first, **second}
     witness.swear()
 

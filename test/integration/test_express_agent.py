@@ -97,7 +97,7 @@ def far_rsyncs(sshd: PrivateSshd) -> list[psutil.Process]:
 
 
 def kill_far_warm_rsync(site: Site, sshd: PrivateSshd, one: Stream) -> None:
-    for victim in wait_until(lambda: far_rsyncs(sshd), 5, "an rsync is kept warm at the far end"):
+    for victim in wait_until(lambda: far_rsyncs(sshd), 10, "an rsync is kept warm at the far end"):
         kill(victim.pid)
 
 
@@ -143,18 +143,17 @@ def test_after_a_fault_while_idle_the_next_file_is_delivered_soon_and_costs_no_a
         assert set(laws.contents(one.target.with_name("replaced"))) == set(before)
 
 
-def _in_the_middle(site: Site, one: Stream) -> list[psutil.Process]:
-    """Stop and return the receivers if one has a half written file; let them go on and return nothing if not."""
+def _in_the_middle(one: Stream, receivers: list[psutil.Process]) -> bool:
+    """Stop the receivers if one has a half written file, and return True; let them go on if not."""
     if len(os.listdir(one.target / "d") if (one.target / "d").exists() else ()) < 100:
-        return []
-    found = receivers_of(site)
-    for process in found:
+        return False
+    for process in receivers:
         process.suspend()
     if any(laws.ours(name) for name in os.listdir(one.target / "d")):
-        return found
-    for process in found:
+        return True
+    for process in receivers:
         process.resume()
-    return []
+    return False
 
 
 def test_a_receiver_killed_in_the_middle_of_thousands_of_files_loses_and_leaves_nothing(
@@ -164,11 +163,12 @@ def test_a_receiver_killed_in_the_middle_of_thousands_of_files_loses_and_leaves_
     promised: dict[bytes, str] = {}
     with laws.lawful(site, one, timeout=20), gone_too_early(one, promised) as witness:
         laws.arrived(one, {b"warm": laws.put(one.source / "warm", b"up")})
-        wait_until(lambda: len(receivers_of(site)) == 1, 5, "the receiver waits")
+        wait_until(lambda: len(receivers_of(site)) == 1, 10, "the receiver waits")
+        victims = receivers_of(site)
         names = {f"d/{n}".encode(): laws.put(scratch / f"d/{n}", os.urandom(4000)) for n in range(3000)}
         (scratch / "d").rename(one.source / "d")
         promised.update(names)
-        victims = wait_until(lambda: _in_the_middle(site, one), 20, "a file is half written", every=0.0005)
+        wait_until(lambda: _in_the_middle(one, victims), 20, "a file is half written", every=0.0005)
         assert len(os.listdir(one.target / "d")) < 3000, "too late to be in the middle"
         for victim in victims:
             kill(victim.pid)

@@ -108,7 +108,7 @@ def test_the_connection_is_killed_while_idle(sshd: PrivateSshd, scratch: Path, e
         laws.arrived(one, drop(one))
         for number in range(3):
             kill(connections(site))
-            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=4)
+            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=10)
 
 
 @EXPRESS
@@ -118,7 +118,7 @@ def test_the_server_ends_the_sessions_while_idle(private_sshd: PrivateSshd, scra
         laws.arrived(one, drop(one))
         for number in range(3):
             assert private_sshd.kill_sessions()
-            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=4)
+            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=10)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -131,7 +131,7 @@ def test_the_receiver_is_killed_while_idle(sshd: PrivateSshd, scratch: Path, how
             for process in receivers(one):
                 process.send_signal(how)
             wait_until(lambda: not receivers(one), 10, "it is gone")
-            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=4)
+            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=10)
             assert receivers(one), "there is a new one"
         assert connections(site) == before
 
@@ -142,7 +142,7 @@ def test_the_warm_rsync_is_killed_at_the_target_while_idle(private_sshd: Private
         laws.arrived(one, drop(one))
         for number in range(3):
             kill(wait_until(lambda: far_rsyncs(private_sshd), 10, "an rsync is kept warm"))
-            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=4)
+            laws.arrived(one, drop(one, prefix=f"later{number}-"), timeout=10)
 
 
 @EXPRESS
@@ -166,7 +166,7 @@ def test_the_target_directory_is_another_one_while_idle(
                 (scratch / f"remote/elsewhere{number}").mkdir()
                 one.target.symlink_to(scratch / f"remote/elsewhere{number}")
             promised = drop(one, 3, prefix=f"later{number}-")
-            laws.arrived(Stream(one.name, one.file, one.source, one.target.resolve()), promised, timeout=4)
+            laws.arrived(Stream(one.name, one.file, one.source, one.target.resolve()), promised, timeout=10)
             if how != "removed":
                 assert not set(promised) & set(laws.contents(Path(f"{old}{number}")))
             if how == "a link elsewhere":

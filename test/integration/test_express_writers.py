@@ -160,7 +160,7 @@ def test_a_file_that_is_held_open_waits_and_then_goes_whole_beside_those_that_fl
                 file.write(part)
                 # The rescans see it as well, between the parts.
                 laws.arrived(one, {f"n{number}".encode(): laws.put(one.source / f"n{number}", b"n")})
-                wait_until(lambda: "held" in laws.waiting(site, one), 5, "status says that it waits")
+                wait_until(lambda: "held" in laws.waiting(site, one), 10, "status says that it waits")
             assert not os.path.lexists(one.target / "held")
         laws.arrived(one, {b"held": laws.digest(whole)})
         assert algorithms(site)["held"] == "sha256"
@@ -228,7 +228,7 @@ def test_a_file_that_changes_while_its_batch_is_under_way_arrives_in_its_last_ve
     old = {f"d/{number:03}": os.urandom(size) for number in range(count)}
     with laws.lawful(site, one, timeout=20):
         laws.arrived(one, {b"warm": laws.put(one.source / "warm", b"up")})
-        wait_until(lambda: len(receivers_of(site)) == 1, 5, "the receiver waits")
+        wait_until(lambda: len(receivers_of(site)) == 1, 10, "the receiver waits")
         for name, content in old.items():
             laws.put(scratch / name, content)
         (scratch / "d").rename(one.source / "d")
@@ -247,7 +247,7 @@ def test_a_file_that_changes_while_its_batch_is_under_way_arrives_in_its_last_ve
                 promised = {name.encode(): laws.digest(content) for name, content in old.items() if name != victim}
                 laws.arrived(one, {**promised, victim.encode(): laws.digest(new)}, timeout=20)
                 laws.settled(site, one, timeout=15)
-                wait_until(lambda: witness.looks > 20, 5, "the witness has looked")
+                wait_until(lambda: witness.looks > 20, 10, "the witness has looked")
         finally:
             for process in stopped:
                 with contextlib.suppress(psutil.NoSuchProcess):

@@ -15,7 +15,7 @@ from mistamover.testing.sshd import PrivateSshd
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
 from support import contents, wait_until
 
-SIZE = 4 * 1024 * 1024
+SIZE = 2 * 1024 * 1024
 NAMES = ("plain", "with blank", "new\nline", "-dash $HOME;*", "x" * 250)
 
 
@@ -37,7 +37,7 @@ def temporaries(target: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_receiver_leaves_nothing(sshd: PrivateSshd, scratch: Path, name: str) -> None:
-    site, one = laws.make(scratch, sshd, everywhere=laws.slow({}, SIZE, 4))
+    site, one = laws.make(scratch, sshd, everywhere=laws.slow({}, SIZE, 2))
     foreign = one.target / f".{name[:200]}.backup-of-mine"
     foreign.write_bytes(b"not ours")
     with site.running():

@@ -290,7 +290,7 @@ def test_orphans_drain_and_a_new_master_takes_over(tmp_path: Path, sshd: Private
     agent.process.wait(10)
     with agent_of(site) as second:
         assert stream_pid(site, "one", second.pid) != orphan
-        wait_until(lambda: not alive(orphan), 5, "the orphan has ended")
+        wait_until(lambda: not alive(orphan), 10, "the orphan has ended")
         wait_until(lambda: not (one.source / "big").exists(), 15, "the big file is moved")
         deliver(one)
     names = ask_ledger(site, "one", "SELECT CAST(name AS TEXT) FROM delivery")

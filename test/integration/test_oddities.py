@@ -48,7 +48,7 @@ def test_names_that_look_like_comments(site: Site, name: str) -> None:
     with agent_of(site):
         (one.source / name).parent.mkdir(exist_ok=True)
         (one.source / name).write_bytes(b"x")
-        until_moved(one, name, timeout=3)
+        until_moved(one, name, timeout=10)
 
 
 def test_a_file_in_the_place_of_a_pipe(site: Site) -> None:
@@ -58,7 +58,7 @@ def test_a_file_in_the_place_of_a_pipe(site: Site) -> None:
         wait_until(lambda: (s := said_by(site, "one")) and s.ignored == 1, 10, "the pipe is ignored")
         (one.source / "x").unlink()
         (one.source / "x").write_bytes(b"data")
-        until_moved(one, "x", timeout=3)
+        until_moved(one, "x", timeout=10)
 
 
 def test_a_file_in_the_place_of_an_ignored_link(site: Site) -> None:
@@ -68,7 +68,7 @@ def test_a_file_in_the_place_of_an_ignored_link(site: Site) -> None:
         wait_until(lambda: (s := said_by(site, "one")) and s.ignored == 1, 10, "the link is ignored")
         (one.source / "new").write_bytes(b"data")
         (one.source / "new").replace(one.source / "latest")
-        until_moved(one, "latest", timeout=3)
+        until_moved(one, "latest", timeout=10)
 
 
 def test_a_directory_in_the_place_of_a_waiting_file(site: Site) -> None:
@@ -205,4 +205,4 @@ def test_completion_survives_a_kill(site: Site) -> None:
             late.write(b"data")
         until_moved(one, "late")
         (one.source / "late.tmp").unlink()
-        wait_until(lambda: (s := said_by(site, "one")) and s.state.value == "COMPLETE", 3, "the stream is complete")
+        wait_until(lambda: (s := said_by(site, "one")) and s.state.value == "COMPLETE", 10, "the stream is complete")

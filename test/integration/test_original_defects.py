@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 import laws
-from agents import agent_of, processes_of, stream_pid
+from agents import agent_of, processes_of, stream_pid, words_of
 from laws import make
 from mistamover.testing.sshd import PrivateSshd
 from receivers import Mailbox, mail_server, silent_server
@@ -228,7 +228,7 @@ def test_sending_an_alert_hangs_the_stream(scratch: Path, sshd: PrivateSshd, han
             wait_until(lambda: not (one.source / "f").exists(), 10, "the stream goes on")
             assert stream_pid(site, "one", agent.pid) == pid
             # The connection and what runs over it may have come since.
-            ours = [p for p in processes_of(site) if p.cmdline()[:1] and p.cmdline()[0].startswith("mistamover")]
+            ours = [words for words in words_of(site) if words[:1] and words[0].startswith("mistamover")]
             assert len(ours) <= before
 
 

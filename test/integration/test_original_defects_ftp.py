@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import laws
-from agents import agent_of, processes_of, stream_pid
+from agents import agent_of, stream_pid, words_of
 from laws import Witness
 from mistamover.testing.ftpd import PASSWORD, PrivateFtpd
 from servers import make
@@ -73,6 +73,7 @@ def test_files_are_written_in_place(ftpd: PrivateFtpd, scratch: Path) -> None:
 def test_a_server_that_is_silent_stops_everything_for_ever(mortal: PrivateFtpd, scratch: Path) -> None:
     """No command had a time limit; and while it waits it can be ended."""
     site, one = make(scratch, mortal)
+    site.write_global(**{"global": {"stop_timeout": 1}})
     with agent_of(site) as agent:
         laws.put(one.source / "first", b"x")
         wait_until(lambda: not (one.source / "first").exists(), 10, "it has gone")
@@ -138,7 +139,7 @@ def test_the_password_is_in_temporary_files(ftpd: PrivateFtpd, scratch: Path) ->
     with agent_of(site):
         laws.put(one.source / "f", b"x")
         wait_until(lambda: (one.target / "f").exists(), 10, "it has gone")
-        words = [word for process in processes_of(site) for word in process.cmdline()]
+        words = [word for words in words_of(site) for word in words]
         paths = [path for top in (site.state, site.logs) for path in top.rglob("*")]
         assert not any(PASSWORD.encode() in path.read_bytes() for path in paths if path.is_file())
     assert not any(PASSWORD in word for word in words)

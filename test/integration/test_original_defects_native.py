@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import laws
-from agents import agent_of, processes_of, stream_pid
+from agents import agent_of, stream_pid, words_of
 from integration.test_rsync_native import site_of
 from mistamover.testing.rsyncd import PrivateRsyncd
 from support import wait_until
@@ -23,7 +23,7 @@ def test_the_password_is_in_temporary_files(rsyncd: PrivateRsyncd, scratch: Path
     with agent_of(site):
         laws.put(one.source / "f", b"x")
         wait_until(lambda: (one.target / "f").exists(), 20, "it has gone")
-        words = [word for process in processes_of(site) for word in process.cmdline()]
+        words = [word for words in words_of(site) for word in words]
         # rsync takes it from a file only: one of our own, in our own directory, for as long as it is needed.
         for path in holding():
             assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700, path

@@ -74,7 +74,7 @@ def test_nothing_is_noticed_before_the_next_scan(sshd: PrivateSshd, scratch: Pat
     with agent_of(site):
         for number in range(3):
             laws.put(one.source / f"f{number}", b"x")
-            wait_until(lambda number=number: not (one.source / f"f{number}").exists(), 5, "it has gone")
+            wait_until(lambda number=number: not (one.source / f"f{number}").exists(), 10, "it has gone")
 
 
 def test_everything_is_compressed(sshd: PrivateSshd, scratch: Path) -> None:

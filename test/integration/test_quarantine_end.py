@@ -252,7 +252,7 @@ def test_what_was_asked_of_a_process_that_was_killed_is_done_by_the_next(made: t
 def test_the_process_is_killed_while_it_puts_back_many(scratch: Path, sshd: PrivateSshd) -> None:
     """Again and again, until all are back: each is always in one place, and in the end delivered, once."""
     site, one = laws.make(scratch, sshd, outgoing={"retry_count": 1})
-    names = [b"f%03d" % number for number in range(300)]
+    names = [b"f%03d" % number for number in range(180)]
     agent = start(site)
     try:
         until_up(site, agent)
@@ -269,7 +269,7 @@ def test_the_process_is_killed_while_it_puts_back_many(scratch: Path, sshd: Priv
             # Asked to hurry again and again: the master may not have noticed the death yet.
             return stream_pid(site, "one", agent.pid) or agent.reload()
 
-        while requests.pending(state_of(site, "one")) and kills < 5:
+        while requests.pending(state_of(site, "one")) and kills < 4:
             pid = wait_until(is_up, 20, "the stream is up", every=0.2)
             # Some of them are back then, and others are not.
             wait_until(some_are_back, 20, "some are put back", every=0.001)

@@ -96,6 +96,8 @@ def test_a_mirror_keeps_and_removes(s3: PrivateS3, bucket: Bucket, scratch: Path
         promised[b"d1/file 1"] = b"another version"
         del promised[b"d2/file 2"]
         wanted = {b"one/" + name: content for name, content in promised.items()}
+        # What is to go has gone then, and does not go between a list and a look.
+        wait_until(lambda: bucket.names() == wanted.keys(), 30, "one has gone", every=0.1)
         wait_until(lambda: bucket.contents() == wanted, 30, "the changes are there", every=0.3)
     assert left(one) == 19
 

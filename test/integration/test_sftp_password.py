@@ -35,16 +35,17 @@ def test_files_are_moved_and_replaced(server: PasswordServer, scratch: Path) -> 
     with laws.lawful(site, one):
         promised = {b"f %d" % n: laws.put(one.source / f"f {n}", b"%d" % n * 1000) for n in range(20)}
         laws.arrived(one, promised)
-        shown = [word for process in processes_of(site) for word in (*process.cmdline(), *_environment(process))]
+        shown = [word for process in processes_of(site) for word in _words(process)]
     assert not any(PASSWORD in word for word in shown)
     assert PASSWORD not in laws.logs(site)
     kept = [path for path in site.state.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert kept == []
 
 
-def _environment(process: psutil.Process) -> list[str]:
+def _words(process: psutil.Process) -> list[str]:
+    """Return its command line and its environment; nothing of one that has ended."""
     try:
-        return list(process.environ().values())
+        return [*process.cmdline(), *process.environ().values()]
     except psutil.Error:
         return []
 

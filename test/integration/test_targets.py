@@ -241,7 +241,7 @@ def test_paused_network(private_sshd: PrivateSshd, scratch: Path, way: laws.Way)
 
 def test_stopping_while_the_network_is_paused(private_sshd: PrivateSshd, scratch: Path) -> None:
     """SIGTERM is obeyed in time; after a restart all is delivered."""
-    site, one = laws.make(scratch, private_sshd)
+    site, one = laws.make(scratch, private_sshd, everywhere={"global": {"stop_timeout": 1}})
     with site.running(stop=14) as agent:
         laws.arrived(one, drop(one, 3))
         private_sshd.pause()

@@ -46,7 +46,7 @@ def test_a_writer_that_pauses_is_waited_for(sshd: PrivateSshd, scratch: Path, wa
             file.flush()
             for number in range(8):
                 laws.arrived(one, {b"n%d" % number: laws.put(one.source / f"n{number}", b"n")})
-            wait_until(lambda: "slow" in laws.waiting(site, one), 5, "status says that it waits")
+            wait_until(lambda: "slow" in laws.waiting(site, one), 10, "status says that it waits")
             assert "open for writing" in site.ask("why", str(one.source / "slow")).stdout
             assert not final.exists()
             file.write(b"second half")

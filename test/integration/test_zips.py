@@ -29,7 +29,7 @@ MIRROR = {"transfer_mode": "mirror"}
 def zips(
     scratch: Path, sshd: PrivateSshd, *, outgoing: dict[str, object] | None = None, **every: Any
 ) -> tuple[Site, Stream]:
-    data_stream = {"transfer_unit": "directory", "settle_time": 0.5, "rescan_interval": 1}
+    data_stream = {"transfer_unit": "directory", "settle_time": 0.3, "rescan_interval": 1}
     out = {"always_zip": True, **(outgoing or {})}
     return laws.make(scratch, sshd, everywhere=every, data_stream=data_stream, outgoing=out)
 
@@ -91,7 +91,7 @@ def test_a_directory_travels_as_one_zip(sshd: PrivateSshd, scratch: Path) -> Non
         expected = build(one, "run", 200)
         single = laws.put(one.source / "a file beside", b"file")
         gone(one, "run")
-        wait_until(lambda: not os.listdir(one.source), 5, "the file goes")
+        wait_until(lambda: not os.listdir(one.source), 10, "the file goes")
     witness.swear()
     assert inside(one.target / "run.zip") == expected
     assert set(laws.public(one)) == {b"run.zip", b"a file beside"}
@@ -190,8 +190,8 @@ def test_the_same_name_again_gets_a_number(sshd: PrivateSshd, scratch: Path) -> 
 @pytest.mark.parametrize("name", ["late", "d0/file 0"])
 def test_a_late_change_is_neither_lost_nor_left_out(sshd: PrivateSshd, scratch: Path, name: str) -> None:
     """A directory that changes while its zip travels is not removed: it is zipped again."""
-    size = 3_000_000
-    site, one = zips(scratch, sshd, **laws.slow({}, size, 3))
+    size = 1_500_000
+    site, one = zips(scratch, sshd, **laws.slow({}, size, 2))
     with laws.lawful(site, one, timeout=20):
         expected = build(one, "run", 3, size=size // 3)
         wait_until(lambda: laws.half_sent(one), 15, "it is half sent")
@@ -201,12 +201,12 @@ def test_a_late_change_is_neither_lost_nor_left_out(sshd: PrivateSshd, scratch: 
     assert set(laws.public(one)) == {b"run.zip"}, "the first zip should never have appeared"
 
 
-@pytest.mark.parametrize("name", ["late", "d0/file 0", "d2/file 5"])
+@pytest.mark.parametrize("name", ["late", "d0/file 0"])
 def test_a_change_while_it_is_zipped(sshd: PrivateSshd, scratch: Path, name: str) -> None:
     site, one = zips(scratch, sshd)
     being_made = state_of(site, "one") / "zips/run.zip"
     with laws.lawful(site, one, timeout=20):
-        expected = build(one, "run", 6, 5_000_000, digits)
+        expected = build(one, "run", 6, 2_000_000, digits)
         wait_until(being_made.exists, 15, "it is being zipped", every=0.001)
         append(one, name, expected)
         gone(one, "run", 25)
@@ -384,10 +384,13 @@ def test_a_mirror_that_removes(sshd: PrivateSshd, scratch: Path) -> None:
 # -- faults -----------------------------------------------------------------------------------
 
 
-def killed_when(site: Site, one: Stream, moment: Any, what: str, *, name: str = "run.zip") -> None:
-    """Run until a moment comes, kill the stream's process then, and let its successor finish."""
+def killed_when(site: Site, one: Stream, moment: Any, what: str, *, name: str = "run.zip", size: int = 150_000) -> None:
+    """Run until a moment comes, kill the stream's process then, and let its successor finish.
+
+    The zip has about 23 times so many bytes as `size`.
+    """
     with site.running() as agent:
-        expected = build(one, "run", 40, 300_000, digits)
+        expected = build(one, "run", 40, size, digits)
         wait_until(moment, 20, what, every=0.001)
         pid = stream_pid(site, "one", agent.pid)
         assert pid is not None
@@ -409,8 +412,8 @@ def test_a_kill_while_it_is_zipped(sshd: PrivateSshd, scratch: Path) -> None:
 
 
 def test_a_kill_while_it_is_sent(sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = zips(scratch, sshd, **laws.slow({}, 4_000_000, 4))
-    killed_when(site, one, lambda: laws.half_sent(one), "it is half sent")
+    site, one = zips(scratch, sshd, **laws.slow({}, 1_150_000, 2))
+    killed_when(site, one, lambda: laws.half_sent(one), "it is half sent", size=50_000)
 
 
 @pytest.mark.parametrize("name", ["run.zip", "run.1.zip"])
@@ -443,9 +446,9 @@ def test_the_same_content_that_is_there_counts_as_delivered(sshd: PrivateSshd, s
 
 
 def test_a_killed_connection(private_sshd: PrivateSshd, scratch: Path) -> None:
-    site, one = zips(scratch, private_sshd, **laws.slow({}, 4_000_000, 4))
+    site, one = zips(scratch, private_sshd, **laws.slow({}, 2_000_000, 2))
     with half_or_whole(one.target / "run.zip") as witness, laws.lawful(site, one):
-        expected = build(one, "run", 40, size=100_000)
+        expected = build(one, "run", 40, size=50_000)
         wait_until(lambda: laws.half_sent(one), 15, "it is half sent")
         assert private_sshd.kill_sessions()
         gone(one, "run", 25)

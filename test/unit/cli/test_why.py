@@ -87,9 +87,8 @@ def test_asking_survives_a_writer_that_comes_in_that_instant_and_leaves_no_lease
     path.write_text("x")
     ask_json(site, capsys, path)
     assert signal.getsignal(signal.SIGIO) is not signal.SIG_DFL
-    started = time.monotonic()
-    subprocess.run(["sh", "-c", 'echo more >> "$1"', "sh", str(path)], check=True, timeout=10)
-    assert time.monotonic() - started < 5
+    # A lease that nobody gives up holds a writer for longer (/proc/sys/fs/lease-break-time, 45 s).
+    subprocess.run(["sh", "-c", 'echo more >> "$1"', "sh", str(path)], check=True, timeout=20)
 
 
 def test_a_stream_that_is_down_says_so_first_and_what_would_be(

@@ -17,6 +17,7 @@ from mistamover.errors import LinkError
 from mistamover.links.link import OwnLink
 from mistamover.links.mux import LOST
 from mistamover.testing.sshd import PrivateSshd
+from mistamover.transport.rsync_run import REFUSED
 from support import wait_until
 from unit.links.ways import living, login_to
 
@@ -35,6 +36,14 @@ def rsync(place: Path, shell: str, *, number: int) -> subprocess.CompletedProces
     """Send a file as the transport does, from the run directory, with the given remote shell."""
     (place / f"file{number}").write_bytes(b"content %d" % number)
     words = ["rsync", "-e", shell, "--", str(place / f"file{number}"), f"127.0.0.1:{place / 'target'}/"]
+    done: subprocess.CompletedProcess[bytes] = wait_until(
+        # A session that was tried before counts until sshd has come round to forgetting it: then nothing was sent.
+        lambda: None if REFUSED in (ended := _run(place, words)).stderr else ended, 30, "the server has room for it",
+    )  # fmt: skip
+    return done
+
+
+def _run(place: Path, words: list[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(words, cwd=place / "run", capture_output=True, timeout=30, check=False)
 
 

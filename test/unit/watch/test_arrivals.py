@@ -135,7 +135,7 @@ def test_hints_wait_for_room(watch: Begin, scratch: Path) -> None:
     one = watch(scratch)
     for number in range(30):
         (scratch / str(number)).touch()
-    wait_until(lambda: one.arrivals.busy, 5, "a hint")
+    wait_until(lambda: one.arrivals.busy, 10, "a hint")
     assert not one.arrivals.take(0)
     assert one.arrivals.busy
     while len(one.look(7)) < 30:
@@ -170,7 +170,7 @@ def test_below_a_whole_directory_new_directories_are_heard_of_as_well(watch: Beg
         directory.mkdir(parents=True, exist_ok=True)
         top = os.fsencode(directory.relative_to(scratch)).partition(b"/")[0]
         one.until(top)
-        wait_until(lambda: one.look() is not None and not one.arrivals.busy, 5, "rest")
+        wait_until(lambda: one.look() is not None and not one.arrivals.busy, 10, "rest")
         one.seen.clear()
         (directory / "f").touch()
         one.until(top)
@@ -188,7 +188,7 @@ def test_a_file_that_is_made_and_closed_wakes_once(watch: Begin, scratch: Path) 
     wakes: list[int] = []
     one = watch(scratch, wake=lambda: wakes.append(1))
     (scratch / "a").write_bytes(b"x" * 10_000)
-    wait_until(lambda: one.arrivals.busy and wakes, 5, "the wake")
+    wait_until(lambda: one.arrivals.busy and wakes, 10, "the wake")
     one.until(b"a")
     assert len(wakes) == 1
 
@@ -203,8 +203,8 @@ def test_new_directories_do_not_wait_for_the_scan_under_way(watch: Begin, scratc
     one.look(10)
     (scratch / "new").mkdir()
     (scratch / "new" / "f").touch()
-    wait_until(lambda: one.arrivals._coverage.waiting, 5, "a hint")
-    wait_until(lambda: b"new/f" in one.look(1), 5, "the new file")
+    wait_until(lambda: one.arrivals._coverage.waiting, 10, "a hint")
+    wait_until(lambda: b"new/f" in one.look(1), 10, "the new file")
     assert len(one.look(1)) < 30
     one.look()
     assert (len(one.look()), one.arrivals.full_scans) == (51, 2)
@@ -213,7 +213,7 @@ def test_new_directories_do_not_wait_for_the_scan_under_way(watch: Begin, scratc
 def test_another_directory_in_the_place_of_the_root_is_watched(watch: Begin, scratch: Path) -> None:
     one = watch(scratch)
     scratch.rename(scratch.with_name("away"))
-    wait_until(lambda: one.look() is not None and one.arrivals.gap, 5, "the root missing")
+    wait_until(lambda: one.look() is not None and one.arrivals.gap, 10, "the root missing")
     assert b"" in one.arrivals.problems
     scratch.mkdir()
     (scratch / "a").touch()
@@ -248,7 +248,7 @@ def test_a_directory_that_is_renamed_is_known_by_its_new_name(watch: Begin, scra
     (scratch / "a" / "deep").mkdir(parents=True)
     one = watch(scratch)
     (scratch / "a").rename(scratch / "b")
-    wait_until(lambda: one.arrivals.busy, 5, "a hint")
+    wait_until(lambda: one.arrivals.busy, 10, "a hint")
     one.look()
     (scratch / "b" / "deep" / "f").touch()
     (scratch / "a").mkdir()
@@ -265,9 +265,9 @@ def test_what_is_moved_away_or_deleted_is_watched_no_longer(watch: Begin, scratc
     assert kernel_watches() == before + 7
     (scratch / "away").rename(tmp_path / "away")
     shutil.rmtree(scratch / "gone")
-    wait_until(lambda: kernel_watches() == before + 1, 5, "one watch left")
+    wait_until(lambda: kernel_watches() == before + 1, 10, "one watch left")
     known = one.arrivals._coverage._events._watches  # type: ignore[union-attr]
-    wait_until(lambda: set(known) == {b""}, 5, "one watch known")
+    wait_until(lambda: set(known) == {b""}, 10, "one watch known")
 
 
 def test_what_is_passed_over_is_not_watched(watch: Begin, scratch: Path) -> None:
@@ -287,7 +287,7 @@ def test_an_idle_watch_costs_one_thread_that_sleeps(watch: Begin, scratch: Path)
     def slept() -> list[str]:
         return [line for line in switches.read_text().splitlines() if "ctxt_switches" in line]
 
-    wait_until(lambda: switches.read_text().split("State:")[1].split()[0] == "S", 5, "the thread asleep")
+    wait_until(lambda: switches.read_text().split("State:")[1].split()[0] == "S", 10, "the thread asleep")
     before = slept()
     time.sleep(1.5)
     assert slept() == before

@@ -103,8 +103,10 @@ def test_directories_without_units_are_listed_once(tree: Path) -> None:
     scanner = Scanner(tree)
     first = scanner.scan()
     assert scanner.listed == [b"", b"a", b"a/b", b"a/b/c", b"d"]
-    assert scanner.scan() == first
+    second = scanner.scan()
     assert scanner.listed == []
+    # Not the whole status: reading a directory may change when it was last read.
+    assert [(s.name, s.kind, s.entries) for s in second] == [(s.name, s.kind, s.entries) for s in first]
     assert {(s.name, s.entries) for s in first} == {(b"a", 1), (b"a/b", 1), (b"a/b/c", 0), (b"d", 0)}
 
 
