@@ -15,15 +15,15 @@ class Forgetting:
     """Looks whether a secret was deleted lately, and empties the log of the store behind it."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
-        """Given the store and a clock, suppose that one was."""
+        """Given the store and a clock, suppose that one was if ever there was any."""
         self._store = store
         self._clock = clock
-        self._since: float | None = None
+        self._since = 0.0
 
     def look(self) -> None:
         """Empty the log if that is due; what cannot be done now is due the next time. Raise StoreError."""
         began = self._clock()
-        if self._since is not None and not self._store.jobs.secretive_since(self._since - _MARGIN):
+        if not self._store.jobs.secretive_since(self._since - _MARGIN):
             return
         if self._store.database.forget_traces():
             self._since = began
