@@ -150,3 +150,30 @@ def test_an_object_that_was_put_is_known_although_its_worker_told_nobody(site: J
     (id,) = done.result["objects"]  # type: ignore[misc]
     assert where(site, str(id))[0].read_bytes() == b"data"
     assert not list((site.settings.directory / "spool").iterdir())
+
+
+def test_content_that_lies_with_another_worker_is_left_to_that_one(site: JobSite, tmp_path: Path) -> None:
+    """Two installations share a store: only one of them has what came with the request."""
+    name, handle = spool.new(site.settings.directory)
+    os.write(handle, b"data")
+    os.close(handle)
+    job = site.desk.put(REQUEST, name, destination("here:p"), size=4)[0]
+    other = JobSite(tmp_path / "other")
+    other.settings = replace(other.settings, endpoints=site.settings.endpoints)
+    context = replace(site.context, settings=other.settings)
+    claim = site.claim(job)
+    outcome = operations.run(claim, context)
+    assert outcome.state is None and "another worker" in outcome.reason and not outcome.endpoints
+    site.store.claims.put_back(claim, not_before=None)
+    assert site.items(job)[0].attempts == 0
+    site.succeed(job)
+    assert (site.here / "p").read_bytes() == b"data"
+    other.close()
+
+
+def test_content_of_ours_that_is_gone_fails_at_once(site: JobSite) -> None:
+    name, handle = spool.new(site.settings.directory)
+    os.close(handle)
+    job = site.desk.put(REQUEST, name, destination("here:p"), size=0)[0]
+    spool.remove(site.settings.directory, name)
+    assert "not here any more" in site.fail(job)

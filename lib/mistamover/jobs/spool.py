@@ -1,4 +1,7 @@
-"""Content that came with a request, kept in private files until its job has taken it to where it belongs."""
+"""Content that came with a request, kept in private files until its job has taken it to where it belongs.
+
+A file's name tells which installation has it: several may share a store, and none sees the files of another.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import re
 import time
 from collections.abc import Collection
 from pathlib import Path
+
+from mistamover.jobs.installation import identity
 
 _SPOOL = "spool"
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -19,7 +24,8 @@ def new(directory: Path) -> tuple[str, int]:
     """
     spool = directory / _SPOOL
     spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = os.urandom(16).hex()
+    mark = identity(directory)
+    name = mark + os.urandom(16).hex()[len(mark) :]
     return name, os.open(spool / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
@@ -28,6 +34,11 @@ def path_of(directory: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no file of the spool")
     return directory / _SPOOL / name
+
+
+def is_elsewhere(directory: Path, name: str) -> bool:
+    """Given the directory of the jobs and a file's name, tell whether the spool of another installation has it."""
+    return not path_of(directory, name).exists() and not name.startswith(identity(directory))
 
 
 def remove(directory: Path, name: str) -> None:

@@ -19,14 +19,23 @@ _LONGEST = 500
 _LONGEST_PAUSE = 60.0
 
 
+#: Seconds, the longest pause before another worker may take a job.
+_NEXT_WORKER = 5.0
+
+
 class Trouble(Exception):
     """An item comes to nothing for now."""
 
-    def __init__(self, fault: FaultClass, reason: str, *, final: bool = False, endpoint: str = "") -> None:
-        """Given who is to blame, why, whether that is for good, and the endpoint that it is about, be raised."""
+    def __init__(
+        self, fault: FaultClass, reason: str, *, final: bool = False, endpoint: str = "", elsewhere: bool = False
+    ) -> None:
+        """Given who is to blame, why, whether that is for good, the endpoint that it is about, and whether another
+        worker can do what this one cannot, be raised.
+        """
         self.fault = fault
         self.final = final
         self.endpoint = endpoint
+        self.elsewhere = elsewhere
         self.seq: int | None = None
         """The item that it is about, where several are handled as one."""
         self.pause = 0.0
@@ -35,8 +44,10 @@ class Trouble(Exception):
 
     @property
     def is_patient(self) -> bool:
-        """Whether it is an endpoint of ours that cannot be reached: that costs no attempt, but its time is limited."""
-        return self.fault is FaultClass.LINK and bool(self.endpoint) and "://" not in self.endpoint
+        """Whether it is an endpoint of ours that cannot be reached, or another worker that is waited for: that costs no
+        attempt, but its time is limited.
+        """
+        return self.elsewhere or (self.fault is FaultClass.LINK and bool(self.endpoint) and "://" not in self.endpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +87,9 @@ def decide_retry(
     if error.final:
         return None
     pause = min(settings.retry_pause * 2.0 ** min(attempts, 16), max(_LONGEST_PAUSE, settings.retry_pause))
+    if error.elsewhere:
+        # Who gets it next may be the right one.
+        pause = min(pause, _NEXT_WORKER)
     when = now + max(pause, error.pause)
     if error.is_patient and when - began > settings.give_up_after:
         return None

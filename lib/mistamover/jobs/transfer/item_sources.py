@@ -34,6 +34,9 @@ def opened(item: Item, claim: Claim, context: Context) -> Iterator[tuple[Origin,
     """Given an item, yield what it comes from, and what that is called. Raise Trouble, OSError, JobRefused."""
     source = item.source
     if source.spool:
+        if spool.is_elsewhere(context.settings.directory, source.spool):
+            words = "what came with the request lies with another worker of this store, and waits for it"
+            raise Trouble(FaultClass.HERE, words, elsewhere=True)
         with origins.own(spool.path_of(context.settings.directory, source.spool)) as origin:
             yield origin, ""
     elif source.location is not None and not is_web(source.location, context):

@@ -12,7 +12,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 from setproctitle import setproctitle
@@ -20,9 +19,9 @@ from setproctitle import setproctitle
 from mistamover.config.serving import JobSettings
 from mistamover.config.settings import Settings
 from mistamover.errors import StoreError
-from mistamover.files.durable import write_whole
 from mistamover.jobs.bell import Bell
 from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.installation import identity
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.work.callbacks import Teller
 from mistamover.jobs.work.crew import Crew
@@ -203,14 +202,3 @@ class Worker:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def identity(directory: Path) -> str:
-    """Given the directory of jobs, return what tells its worker from those of all other directories. Raise OSError."""
-    path = directory / "worker.id"
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        found = os.urandom(6).hex()
-        write_whole(path, found.encode())
-        return found
