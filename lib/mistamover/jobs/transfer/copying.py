@@ -108,9 +108,10 @@ def deliver(
         with _followed(visit, temporary, origin, wanted) as follower:
             try:
                 arrived = _written(origin, visit, temporary, wanted, sending)
-            except FarRefusal:
-                # Who reads a file that shrinks or grows complains of one end or the other: it is none of these.
-                origin.check()
+            except (FarRefusal, Trouble) as error:
+                if not isinstance(error, Trouble) or error.fault is FaultClass.REFUSED:
+                    # Who reads a file that shrinks or grows complains of one end or the other: it is none of these.
+                    origin.check()
                 raise
             _prove(visit, temporary, arrived, wanted, follower, proving)
         _dress(visit, temporary, origin)
