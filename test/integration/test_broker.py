@@ -61,7 +61,7 @@ def processes_of(rabbit: PrivateRabbit) -> list[str]:
 
 
 def close(poster: Amqp) -> None:
-    poster._broker._close()
+    poster._broker.close()
 
 
 def test_messages_arrive_in_order_with_all_they_need(rabbit: PrivateRabbit, settings: AmqpSettings) -> None:

@@ -213,6 +213,7 @@ def test_a_queue_is_told_once_it_is_there(tmp_path: Path, rabbit: PrivateRabbit)
         telling.teller.look()
         assert telling.store.callbacks.pending() == 0
         taken = [queue.get(no_ack=True) for _ in range(2)]
+        telling.teller.close()
     done, failed = (json.loads(message.body) for message in taken)
     assert (done["job"]["id"], done["IncidentID"], done["response"], done["success"]) == (
         job.id,

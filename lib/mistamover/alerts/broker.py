@@ -169,7 +169,8 @@ class Broker:
             exchange(channel).declare(passive=True)
         channel.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Leave the broker at once; the next message connects anew."""
         connection, self._connection = self._connection, None
         self._channel = self._producer = None
         self._blocked = False
@@ -239,11 +240,11 @@ class Broker:
             yield
         except (OSError, AMQPError, KombuError) as error:
             words = self._words(error)
-            self._close()
+            self.close()
             # Without the cause: what it says may hold the login.
             raise AlertError(f"{self.where}: {words}") from None
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def _words(self, error: Exception) -> str:

@@ -72,6 +72,12 @@ class Teller(threading.Thread):
                 self._trouble = str(error)
             except Exception:  # the top of a thread: the next look may go better
                 logger.exception("callbacks wait: an error of the program")
+        self.close()
+
+    def close(self) -> None:
+        """Leave the broker; the next message connects anew."""
+        if self._broker is not None:
+            self._broker.close()
 
     def look(self) -> None:
         """Tell all whose time has come. Raise StoreError."""
