@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +138,94 @@ def test_a_source_that_was_changed_since_it_was_copied_stays(site: JobSite) -> N
     assert "has changed since it was copied" in site.fail(job)
     assert source.read_bytes() == b"x" * len(BIG)
     assert copied.read_bytes() == BIG
+
+
+NEW = bytes(reversed(BIG))
+
+
+def write_anew(source: Path) -> None:
+    """Change the content in place, and nothing else that lstat tells but the times of the change."""
+    source.write_bytes(NEW)
+
+
+def put_another(source: Path) -> None:
+    """Put another file in its place, of the same size and time, as a producer does that keeps times."""
+    other, status = source.with_name("another"), source.stat()
+    other.write_bytes(NEW)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.rename(source)
+
+
+class Late:
+    """The real claims, but something happens while it is written down that a source is about to go."""
+
+    def __init__(self, claims: Any, happens: Callable[[], None]) -> None:
+        self._claims = claims
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claims, name)
+
+    def item_removing(self, *words: Any, **named: Any) -> None:
+        self._claims.item_removing(*words, **named)
+        self._happens()
+
+
+# Another file of the same size and time cannot be told over SFTP; and what has two names at one endpoint is one file.
+@pytest.mark.parametrize(
+    ("origin", "target", "change"),
+    [
+        ("here", "tape", write_anew),
+        ("here", "tape", put_another),
+        ("here", "hpc", write_anew),
+        ("here", "hpc", put_another),
+        ("here", "here", put_another),
+        ("hpc", "tape", write_anew),
+    ],
+)
+def test_a_source_that_changes_while_its_removal_is_written_down_stays(
+    site: JobSite, origin: str, target: str, change: Callable[[Path], None]
+) -> None:
+    source = directory(site, origin) / "a"
+    source.write_bytes(BIG)
+    os.utime(source, (1_600_000_000, 1_600_000_000))
+    job, _ = site.desk.copy(REQUEST, [spec(f"{origin}:a")], destination(f"{target}:b"), op=Op.MOVE)
+    claims: Any = Late(site.context.claims, lambda: change(source))
+    site.context = dataclasses.replace(site.context, claims=claims)
+    assert "has changed since it was copied" in site.fail(job)
+    assert source.read_bytes() == NEW
+    assert (directory(site, target) / "b").read_bytes() == BIG
+
+
+@pytest.mark.parametrize("target", ["tape", "hpc"])
+def test_another_file_of_the_same_size_and_time_is_not_removed_for_the_one_that_was_copied(
+    site: JobSite, target: str
+) -> None:
+    job = submit(site, Op.MOVE, "a", target)
+    source = site.here / "a"
+    os.utime(source, (1_600_000_000, 1_600_000_000))
+
+    def change(seq: int, state: ItemState, done: int, size: int | None) -> None:
+        if state is ItemState.VERIFYING and source.read_bytes() == BIG:
+            put_another(source)
+
+    site.on_tell = change
+    assert "has changed since it was copied" in site.fail(job)
+    assert source.read_bytes() == NEW
+
+
+def test_a_source_that_a_program_has_open_for_writing_stays_until_it_is_closed(site: JobSite) -> None:
+    job = submit(site, Op.MOVE, "a", "tape")
+    with (site.here / "a").open("r+b"):
+        claim = site.claim(job)
+        outcome = operations.run(claim, site.context)
+        assert outcome.state is None
+        assert "open for writing" in outcome.reason
+        assert (site.here / "a").read_bytes() == BIG
+        site.store.claims.put_back(claim, reason=outcome.reason)
+    site.succeed(job)
+    assert not (site.here / "a").exists()
+    assert (site.tape / "a").read_bytes() == BIG
 
 
 @pytest.mark.parametrize("target", ["tape", "hpc"])

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from mistamover.files import leases
 from mistamover.files.durable import begin_writing
+from mistamover.files.identity import identity_of
 from mistamover.files.names import display
-from mistamover.transport.far import Means, NameTaken, Pieces
+from mistamover.model import Identity, Writers
+from mistamover.transport.far import FarRefusal, Means, NameTaken, Pieces
 from mistamover.transport.local import CHUNK, STRIDE, WRITE, LocalFiles, Refusing, write_all
+
+
+class NotTheSame(FarRefusal):
+    """What has a name is not what was to be removed."""
+
+
+class BeingWritten(FarRefusal):
+    """A program has a file open for writing."""
 
 
 class StreamingLocal(LocalFiles):
@@ -72,6 +84,32 @@ class StreamingLocal(LocalFiles):
                 os.link(from_last, to_last, src_dir_fd=from_above, dst_dir_fd=to_above, follow_symlinks=False)
             except FileExistsError:
                 raise NameTaken(f"there is something of the name {display(new)} already") from None
+
+    def identity(self, path: bytes) -> Identity | None:
+        """Given a path, return what has it, links not followed; None if nothing has. Raise FarRefusal."""
+        above, last = self._split(path)
+        with Refusing(path):
+            try:
+                return identity_of(os.stat(last, dir_fd=above, follow_symlinks=False))
+            except FileNotFoundError:
+                return None
+
+    def remove_same(self, path: bytes, identity: Identity) -> None:
+        """Given a path and what must have it, remove that and nothing else; no writer can open it meanwhile.
+
+        Raise NotTheSame; BeingWritten, where the kernel tells; FarRefusal.  See `files.leases`: who calls this hears
+        their breaks.
+        """
+        above, last = self._split(path)
+        with Refusing(path), contextlib.ExitStack() as stack:
+            if stat.S_ISREG(os.stat(last, dir_fd=above, follow_symlinks=False).st_mode):
+                handle, writers = leases.take(last, dir_fd=above)
+                stack.callback(os.close, handle)
+                if writers is Writers.SOME:
+                    raise BeingWritten(f"a program has {display(path)} open for writing")
+            if identity_of(os.stat(last, dir_fd=above, follow_symlinks=False)) != identity:
+                raise NotTheSame(f"{display(path)} is not the same any more")
+            os.unlink(last, dir_fd=above)
 
     def real_path(self, path: bytes) -> bytes | None:
         """See `ResolvingFiles.real_path`."""

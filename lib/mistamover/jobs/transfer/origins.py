@@ -32,6 +32,8 @@ class Stamp:
 
     size: int
     mtime: float
+    identity: Identity | None = None
+    """All that is known of a file of this machine."""
 
     def fits(self, there: There) -> bool:
         """Given what has its name now, tell whether it looks the same."""
@@ -86,7 +88,7 @@ class LocalOrigin:
         self.size: int | None = status.st_size
         self.mtime_ns = status.st_mtime_ns
         self.mode: int | None = stat.S_IMODE(status.st_mode)
-        self.stamp: Stamp | None = Stamp(size=status.st_size, mtime=status.st_mtime)
+        self.stamp: Stamp | None = Stamp(size=status.st_size, mtime=status.st_mtime, identity=self.identity)
 
     def pieces(self) -> Iterator[bytes]:
         """See `Origin.pieces`."""

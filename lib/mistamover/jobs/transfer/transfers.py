@@ -20,8 +20,9 @@ from mistamover.jobs.transfer.faults import Trouble
 from mistamover.jobs.transfer.item_sources import opened, visited
 from mistamover.jobs.transfer.origins import Stamp, blaming
 from mistamover.jobs.transfer.places import Visit
-from mistamover.model import FaultClass, Kind
+from mistamover.model import FaultClass, Identity, Kind
 from mistamover.transport.far import ExclusiveFiles, FarRefusal, NameTaken, There
+from mistamover.transport.local_streaming import BeingWritten, NotTheSame, StreamingLocal
 
 #: Jobs that take their sources away.
 MOVING = (Op.MOVE, Op.ARCHIVE, Op.ACTIVATE)
@@ -113,10 +114,10 @@ def remove_source(item: Item, landed: Landed, claim: Claim, context: Context) ->
     confirmed = landed.arrived
     with visited(item.source.location.endpoint, context) as visit:
         name = visit.real(item.source.location.path)
-        there = visit.far.look(name)
+        there, identity = visit.far.look(name), _identity(visit, name)
         if there is not None:
             _check_is_another(visit, name, item, landed, claim, context)
-            _check_unchanged(visit, name, there, landed, context)
+            _check_unchanged(visit, name, there, identity, landed, context)
         context.claims.item_removing(
             claim,
             item.seq,
@@ -126,7 +127,7 @@ def remove_source(item: Item, landed: Landed, claim: Claim, context: Context) ->
             size=confirmed.size,
         )
         if there is not None:
-            visit.far.remove(name)
+            _take_away(visit, name, there, identity)
             copying.flush_entry(visit, name)
 
 
@@ -225,16 +226,45 @@ def _check_is_another(visit: Visit, name: bytes, item: Item, landed: Landed, cla
         raise Trouble(FaultClass.REFUSED, words, final=True)
 
 
+def _identity(visit: Visit, name: bytes) -> Identity | None:
+    """Return all that is known of what has a name, where it is on this machine; None elsewhere, and if nothing has."""
+    return visit.far.identity(name) if isinstance(visit.far, StreamingLocal) else None
+
+
+def _take_away(visit: Visit, name: bytes, there: There, identity: Identity | None) -> None:
+    """Remove a source as it was when it was compared; writing that down may have taken a while. Raise Trouble."""
+    try:
+        if identity is not None:
+            cast("StreamingLocal", visit.far).remove_same(name, identity)
+            return
+        if visit.far.look(name) not in (there, None):
+            raise _changed(name)
+    except NotTheSame as error:
+        raise _changed(name) from error
+    except BeingWritten as error:
+        raise Trouble(FaultClass.SOURCE, f"{error}: it stays until that has ended") from error
+    visit.far.remove(name)
+
+
+def _changed(name: bytes) -> Trouble:
+    return Trouble(
+        FaultClass.CHANGED, f"{display(name)} has changed since it was copied: it stays where it is", final=True
+    )
+
+
 def _digest_at(location: Location, size: int, algorithm: str, context: Context) -> str:
     with visited(location.endpoint, context) as visit:
         return copying.digest_of(visit, visit.file(location.path)[0], size, algorithm, lambda _: None)
 
 
-def _check_unchanged(visit: Visit, name: bytes, there: There, landed: Landed, context: Context) -> None:
+def _check_unchanged(
+    visit: Visit, name: bytes, there: There, identity: Identity | None, landed: Landed, context: Context
+) -> None:
     """Raise Trouble unless what is going to be removed is what was copied, and the copy is there."""
-    confirmed = landed.arrived
+    confirmed, stamp = landed.arrived, landed.stamp
     with visited(landed.location.endpoint, context) as target:
-        _, copy = target.file(landed.location.path)
+        final, copy = target.file(landed.location.path)
+        other = _identity(target, final) if landed.linked else None
     if copy.size != confirmed.size:
         words = f"the copy of {display(name)} is not there any more: the source stays where it is"
         raise Trouble(FaultClass.CHANGED, words)
@@ -243,8 +273,10 @@ def _check_unchanged(visit: Visit, name: bytes, there: There, landed: Landed, co
         return
     if landed.linked:
         same = (there.size, there.mtime) == (copy.size, copy.mtime)
-    elif landed.stamp is not None and not landed.stamp.is_fresh(context.clock()):
-        same = there.kind is Kind.FILE and landed.stamp.fits(there)
+        if identity is not None and other is not None:
+            same = (identity.dev, identity.ino) == (other.dev, other.ino)
+    elif stamp is not None and not stamp.is_fresh(context.clock()):
+        same = there.kind is Kind.FILE and stamp.fits(there) and stamp.identity == identity
     else:
         # Its time may be the same and its content another one: nothing else is as sure.
         same = there.kind is Kind.FILE and there.size == confirmed.size
@@ -253,5 +285,4 @@ def _check_unchanged(visit: Visit, name: bytes, there: There, landed: Landed, co
             digest = copying.digest_of(visit, name, there.size, algorithm, lambda _: None)
             same = digest == (confirmed.digest or _digest_at(landed.location, copy.size, algorithm, context))
     if not same:
-        words = f"{display(name)} has changed since it was copied: it stays where it is"
-        raise Trouble(FaultClass.CHANGED, words, final=True)
+        raise _changed(name)

@@ -19,6 +19,7 @@ from setproctitle import setproctitle
 from mistamover.config.serving import JobSettings
 from mistamover.config.settings import Settings
 from mistamover.errors import StoreError
+from mistamover.files import leases
 from mistamover.jobs.bell import Bell
 from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.installation import identity
@@ -202,3 +203,5 @@ class Worker:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # A writer may come for a source in the moment in which it is removed.
+        leases.hear_breaks()
