@@ -70,7 +70,7 @@ def create(front: Front) -> FastAPI:
 
 
 class _Api(FastAPI):
-    """FastAPI, whose OpenAPI document says how to log in."""
+    """FastAPI, whose OpenAPI document says how to log in, and what each operation does."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the document."""
@@ -79,6 +79,10 @@ class _Api(FastAPI):
             schema.setdefault("components", {})["securitySchemes"] = _SECURITY
             # Nothing is also a way to log in: on loopback, as far as the configuration allows.
             schema["security"] = [{name: []} for name in _SECURITY] + [{}]
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    # The first sentence tells a reader of the list more than the name of a function.
+                    operation["summary"] = operation.get("description", "").partition(". ")[0].rstrip(".")
         return self.openapi_schema or {}
 
 
