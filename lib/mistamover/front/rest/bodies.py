@@ -133,7 +133,7 @@ class AskBody(Body):
         False, description="The label is an idempotency key as well: a second job of it is the first one."
     )
     priority: int = Field(0, ge=-100, le=100, description="The higher, the sooner.")
-    give_up_after: float | None = Field(
+    timeout: float | None = Field(
         None, gt=0, le=_SECONDS_OF_A_YEAR, description="Seconds after which the job fails if it has not ended."
     )
     callback: CallbackBody | None = None

@@ -117,7 +117,7 @@ def asked(who: Caller, request: Request, body: AskBody, key: str, *, content: st
         key=key,
         request_hash=request_hash(request, body, content) if key else "",
         priority=body.priority,
-        deadline=None if body.give_up_after is None else time.time() + body.give_up_after,
+        deadline=None if body.timeout is None else time.time() + body.timeout,
         callback=None
         if callback is None
         else Callback(url=callback.url, queue=callback.queue, extra=dict(callback.extra)),

@@ -56,7 +56,7 @@ class Shown:
             "cancelling": job.cancelling,
             "attempts": job.attempts,
             "not_before": moment(job.not_before),
-            "give_up_at": moment(job.deadline),
+            "deadline": moment(job.deadline),
             "created": moment(job.created),
             "started": moment(job.started),
             "ended": moment(job.ended),

@@ -95,7 +95,7 @@ class JobView(View):
     cancelling: bool = Field(description="It was asked to end, and will.")
     attempts: int
     not_before: datetime.datetime | None
-    give_up_at: datetime.datetime | None
+    deadline: datetime.datetime | None
     created: datetime.datetime
     started: datetime.datetime | None
     ended: datetime.datetime | None
