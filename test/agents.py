@@ -137,7 +137,7 @@ def none_left(site: Site, timeout: float = 15) -> None:
 def end_all(site: Site) -> None:
     """Kill every process of the site, for a test that failed."""
     for process in processes_of(site):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 
 
