@@ -16,6 +16,7 @@ import pytest
 
 import laws
 from agents import agent_of, end_all, start
+from mistamover.handshake import messages
 from mistamover.handshake.receipts import GIVEN, TAKEN, Book, first_broken
 from mistamover.testing.sshd import PrivateSshd
 from support import Agent, Site, Stream, wait_until
@@ -95,7 +96,10 @@ class Pair:
             places = (self.incoming, self.one.source, self.data)
             return [n for place in places for n in laws.tree(place) if n.rpartition(b"/")[2].startswith(b".")]
 
-        wait_until(lambda: not left(), timeout, f"no dot-file is left: {left()}")
+        try:
+            wait_until(lambda: not left(), timeout, "no dot-file is left")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {left()}") from None
 
     def books(self) -> tuple[list[bytes], list[bytes]]:
         """Return the names of the receipts that were taken and given; every seal must fit."""
@@ -187,11 +191,32 @@ def test_the_monitor_is_killed_again_and_again(sshd: PrivateSshd, scratch: Path)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         pair.arrived(promised, timeout=60)
-        # Who was killed last has to be there again to take the thank-you files.
+        # Who was killed last has to be there again to take the thank-you files, and both are needed until it has.
         wait_until(pair.monitor_pid, 40, "the monitor is up")
+        wait_until(lambda: not [n for n in laws.tree(pair.incoming) if n.endswith(b"-bss")], 40, "all was thanked for")
     pair.no_messages()
     taken, given = pair.books()
     assert set(taken) == set(given) == {name.encode() for name in promised}
+
+
+def test_a_monitor_killed_behind_a_receipt_gives_no_second_one_that_nobody_awaits(
+    sshd: PrivateSshd, scratch: Path
+) -> None:
+    pair = Pair(scratch, sshd)
+    digest = hashlib.md5(b"good").hexdigest()
+    control = f"_start_stager_ctrl_data_\nf\n4\n{digest}\n.f.1.00.stager-rcpt-bss\n_end_stager_ctrl_data_\n"
+    receipt = pair.incoming / ".f.1.00.stager-rcpt-bss"
+    with pair.monitor():
+        laws.put(pair.incoming / "f", b"good")
+        laws.put(pair.incoming / ".f.stager-ctrl-bss", control.encode())
+        wait_until(receipt.exists, 20, "it has its receipt")
+    # As if it had been killed before it removed the control file; its sender has thanked meanwhile.
+    laws.put(pair.incoming / ".f.stager-ctrl-bss", control.encode())
+    thanks = messages.compose_thanks(b".f.1.00.stager-rcpt-bss")
+    laws.put(pair.incoming / os.fsdecode(messages.parse_receipt(receipt.read_bytes()).thanks), thanks)
+    with pair.monitor():
+        pair.no_messages()
+    assert (pair.data / "f").read_bytes() == b"good"
 
 
 def test_data_that_are_not_as_announced_are_not_delivered(sshd: PrivateSshd, scratch: Path) -> None:

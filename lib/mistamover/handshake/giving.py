@@ -5,16 +5,23 @@ A control file that is still there after a crash is answered again.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 
 from mistamover.errors import PeerFileError
 from mistamover.files.identity import DirectoryHandles
+from mistamover.files.names import display
 from mistamover.handshake import lists, messages, tidy
 from mistamover.handshake.arrival import Announced, Listed, Measured, read_small
 from mistamover.handshake.lists import Answer, ReceiptList
 from mistamover.handshake.messages import Receipt, Status
 from mistamover.handshake.receipts import Book, Entry
+
+logger = logging.getLogger(__name__)
+
+#: Thanked receipts that are remembered: more than senders have under way.
+_REMEMBERED = 10_000
 
 
 class Giving:
@@ -24,6 +31,8 @@ class Giving:
         """Given the book of receipts, and the ending of thank-you files, do nothing yet."""
         self._book = book
         self._thanks_suffix = thanks_suffix
+        self._thanked: dict[bytes, int] = {}
+        """Receipts that somebody thanked for lately, and when (nanoseconds since the epoch)."""
 
     def record(
         self,
@@ -79,6 +88,36 @@ class Giving:
         receipt = ReceiptList(thanks=thanks, control=listed.digest, wrong=answers)
         tidy.write(handles, listed.control.receipt, lists.compose_receipt(receipt))
         tidy.remove_same(handles, listed.path, listed.identity)
+
+    def take_thanks(self, handles: DirectoryHandles, path: bytes, since_ns: int, receipt: bytes) -> None:
+        """Given a thank-you file, since when it is there, and the receipt that it names, remove that, if it is there.
+
+        Raise PeerFileError if it is no receipt, OSError.
+        """
+        named = _beside(path.rpartition(b"/")[0], receipt)
+        try:
+            read_receipt(handles, named)
+        except FileNotFoundError:
+            logger.debug("%s: the receipt it names is not there", display(path))
+            return
+        tidy.remove(handles, named)
+        self._thanked[named] = since_ns
+        if len(self._thanked) > _REMEMBERED:
+            del self._thanked[next(iter(self._thanked))]
+
+    def drop_thanked(self, handles: DirectoryHandles, control: Announced | Listed) -> bool:
+        """Given a control file, remove it if its sender has thanked for its receipt since; tell whether that is so.
+
+        Whoever was killed between giving the receipt and removing the control file would give another one, for nobody.
+        One that came later is of a sender who asks again: somebody else has thanked.  Raise OSError.
+        """
+        receipt = control.control.receipt
+        if isinstance(control, Announced):
+            receipt = _beside(control.directory, receipt)
+        if control.identity.ctime_ns > self._thanked.get(receipt, 0):
+            return False
+        tidy.remove_same(handles, control.path, control.identity)
+        return True
 
     def _entry(self, measured: Measured, newest: Mapping[bytes, Entry], now: float) -> Entry:
         announced = measured.announced

@@ -210,7 +210,10 @@ class Monitor:
 
     def _read(self, handles: DirectoryHandles, path: bytes, now: float) -> Announced | Listed | None:
         try:
-            return read_control(handles, path)
+            found = read_control(handles, path)
+            if not self._giving.drop_thanked(handles, found):
+                return found
+            self._forget(path)
         except FileNotFoundError:
             self._forget(path)
         except PeerFileError as error:
@@ -222,16 +225,8 @@ class Monitor:
     def _take_thanks(self, handles: DirectoryHandles, path: bytes, now: float) -> None:
         """Remove the receipt that a thank-you file names, and the file itself."""
         try:
-            content, _ = read_small(handles, path)
-            receipt = messages.parse_thanks(content)
-            beside = path.rpartition(b"/")[0]
-            named = beside + b"/" + receipt if beside else receipt
-            try:
-                giving.read_receipt(handles, named)
-            except FileNotFoundError:
-                logger.debug("%s: the receipt it names is not there", display(path))
-            else:
-                tidy.remove(handles, named)
+            content, status = read_small(handles, path)
+            self._giving.take_thanks(handles, path, status.st_ctime_ns, messages.parse_thanks(content))
             tidy.remove(handles, path)
             self._forget(path)
         except FileNotFoundError:
