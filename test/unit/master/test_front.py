@@ -143,6 +143,7 @@ def test_the_worker_is_not_asked_before_the_front_is_gone(sleepers: Sleepers, se
     assert front is not None
     # It cannot hear anything.
     os.kill(front, signal.SIGSTOP)
+    os.waitid(os.P_PID, front, os.WSTOPPED | os.WNOWAIT)
     jobs.stop(1.0)
     jobs.tick(2.0)
     assert sleepers.lives(worker)
