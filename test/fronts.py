@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.front.app import create
 from mistamover.front.process import Server, address, context_of, listen
 from mistamover.jobs.endpoints import Endpoints
@@ -102,7 +102,14 @@ def settings(directory: Path, data: Path, **front: Any) -> JobSettings:
     )
     listening = FrontSettings(**{"port": 0, "anonymous": "submit", "dialects": ("rest",), **front})
     engine = EngineSettings(database_url=f"sqlite:///{directory}/store.sqlite")
-    return JobSettings(enabled=True, directory=directory, front=listening, engine=engine, endpoints=endpoints)
+    return JobSettings(
+        enabled=True,
+        directory=directory,
+        front=listening,
+        engine=engine,
+        carts=CartSettings(volume=directory / "carts"),
+        endpoints=endpoints,
+    )
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mistamover.config import endpoint_urls
-from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.model import Claim, Item, ItemState, Job, JobState, Location, Scope
 from mistamover.jobs.store.store import Store
@@ -52,6 +52,7 @@ class JobSite:
             directory=directory / "state" / "jobs",
             front=FrontSettings(**(front or {})),
             engine=EngineSettings(database_url=f"sqlite:///{directory}/state/store.sqlite", retry_pause=0.0),
+            carts=CartSettings(volume=(directory / "state" / "jobs") / "carts"),
             endpoints=(*own, *endpoints),
         )
         self.settings.directory.mkdir(exist_ok=True)

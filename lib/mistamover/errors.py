@@ -168,6 +168,16 @@ class TooManyJobs(JobError):
         super().__init__(f"{most} of your jobs wait or run, which is the limit: try again when some have ended")
 
 
+class NoSpace(JobError):
+    """The volume of carts cannot hold another one."""
+
+    code = "no-space"
+
+    def __init__(self) -> None:
+        # In these words old clients know it.
+        super().__init__("No Space Available")
+
+
 class RetryRefused(JobError):
     """A job cannot be tried again."""
 

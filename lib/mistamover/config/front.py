@@ -17,7 +17,7 @@ from mistamover.config.entries import ENDPOINTS_IN
 from mistamover.config.expand import Place
 from mistamover.config.files import private, there
 from mistamover.config.read import IniFile
-from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.config.values import Values, quoted
 
 DIALECTS = ("rest", "xmlrpc", "dm", "msm")
@@ -54,6 +54,7 @@ def build_jobs(values: Values, ini: IniFile, log_dir: Path) -> JobSettings | Non
             callback_secret_file=private(values, "notify", "secret_file"),
             callback_ca_file=there(values, "notify", "ca_file"),
         ),
+        carts=CartSettings(volume=directory / "carts"),
         endpoints=endpoints,
     )
 

@@ -38,6 +38,8 @@ class EndpointSettings:
     password_file: Path | None = None
     """A private file with the password of `user`, or with what the scheme's driver takes as a secret."""
     accept_new_host_keys: bool = False
+    workers: str = ""
+    """The group of workers that can reach it; empty: all can."""
     options: Mapping[str, str] = field(default_factory=dict)
     """More for the scheme's driver, and what clients keep there (scheduler, nodes)."""
     from_ini: bool = True
@@ -57,6 +59,10 @@ class FrontSettings:
     behind_proxy: bool = False
     """TLS ends at a proxy in front of us, which alone can reach us."""
     dialects: tuple[str, ...] = ("rest", "xmlrpc", "dm", "msm")
+    carts_at_root: bool = False
+    """Carts are also at `/UID`, as they were in the data cart, and not only at `/cart/UID`."""
+    cart_dialect: str = "seed"
+    """`seed`, or `cartd`: staging is all that is said before a cart is ready."""
     url_schemes: tuple[str, ...] = ("http", "https")
     """Schemes of URLs that belong to no endpoint and may be sources all the same."""
     url_hosts: tuple[str, ...] = ()
@@ -84,11 +90,40 @@ class FrontSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CartSettings:
+    """Where the files of carts come from, and where they are kept."""
+
+    volume: Path
+    """The directory that is theirs alone; front and workers share it."""
+    archive: str = ""
+    """The endpoint that files come from where a cart does not say; empty: each has to."""
+    quota: int = 0
+    """Bytes of all carts together; 0 is no limit but the disk's."""
+    lru_buffer_time: float = 0.0
+    """Seconds for which a cart is not evicted after it was used."""
+    bundle: bool = False
+    """A bundle is made once, and stored, where a cart does not say."""
+    manifest: bool = True
+    """A bundle tells the hashes of its files, where a cart does not say."""
+    max_files: int = 100_000
+    pulls: int = 4
+    """Files of one cart that come at a time."""
+    stage_timeout: float = 86400.0
+    """Seconds that the archive may take to have a file on disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """How jobs are kept and worked off."""
 
     database_url: str = field(repr=False)
     """As SQLAlchemy takes it; may hold a password: never shown."""
+    kind: str = "embedded"
+    """`embedded`: workers look into the store; `celery`: a broker tells them."""
+    broker_url: str = field(default="", repr=False)
+    """As Celery takes it; may hold a password: never shown."""
+    groups: tuple[str, ...] = ()
+    """The groups of workers that a worker of this configuration is one of; jobs of no group it does in any case."""
     threads: int = 4
     """Jobs that one worker process does at a time."""
     owner_max_running: int = 0
@@ -118,4 +153,5 @@ class JobSettings:
     """Ours alone, below the state directory: the store, the spool, the doorbell."""
     front: FrontSettings
     engine: EngineSettings
+    carts: CartSettings
     endpoints: tuple[EndpointSettings, ...] = ()

@@ -23,6 +23,7 @@ class Op(enum.StrEnum):
     ARCHIVE = "archive"  # to an endpoint with the role of an archive
     ACTIVATE = "activate"  # back from there
     IMPORT = "import"  # a source that an importer turns into several files
+    BUNDLE = "bundle"  # files of an archive, gathered as a cart for one download; see `cart_model`
 
 
 class JobState(enum.StrEnum):

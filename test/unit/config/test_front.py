@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mistamover.config.serving import EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EngineSettings, FrontSettings, JobSettings
 from unit.config.sites import Site
 
 #: As it is printed where the job front is described, paths apart.
@@ -89,6 +89,7 @@ def test_any_of_the_sections_says_where_jobs_are_kept_and_starts_nothing(site: S
         directory=directory,
         front=FrontSettings(),
         engine=EngineSettings(database_url=f"sqlite:///{directory}/store.sqlite"),
+        carts=CartSettings(volume=directory / "carts"),
     )
 
 

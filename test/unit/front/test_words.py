@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.front import words
 from mistamover.front.content import byte_range, disposition
 
@@ -38,6 +38,7 @@ def test_directories_of_this_host_are_not_told() -> None:
         directory=Path("/var/lib/agent/jobs"),
         front=FrontSettings(),
         engine=EngineSettings(database_url="sqlite:////x"),
+        carts=CartSettings(volume=Path("/x") / "carts"),
     )
     endpoints = [
         EndpointSettings(name="all", url="file:///data", scheme="file", base="/data"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mistamover.config import endpoint_urls
-from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.errors import JobRefused
 from mistamover.jobs.endpoints import Endpoints, shown_url
 from mistamover.jobs.model import Location
@@ -30,6 +30,7 @@ def endpoints(tmp_path: Path) -> Iterator[Endpoints]:
         directory=tmp_path / "state" / "jobs",
         front=FrontSettings(),
         engine=EngineSettings(database_url=""),
+        carts=CartSettings(volume=(tmp_path / "state" / "jobs") / "carts"),
         endpoints=(
             written("local", "file:///data"),
             written("inner", "file:///data/inner"),

@@ -11,11 +11,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from mistamover.errors import JobRefused, KeyReused, ObjectLocked, PlaceTaken, TooManyJobs
-from mistamover.jobs.model import DataObject, JobState, NewJob
+from mistamover.jobs.cart_model import Kept
+from mistamover.jobs.model import DataObject, JobState, NewJob, Op
 from mistamover.jobs.store.database import Database, insert_or_skip
 from mistamover.jobs.store.lanes import CLAIMED, lane_of
 from mistamover.jobs.store.rows import item_values, job_values, object_values, reaches
-from mistamover.jobs.store.schema import items, job_secrets, jobs, lanes, objects
+from mistamover.jobs.store.schema import carts, items, job_secrets, jobs, lanes, objects
 
 UNFINISHED: Final = (JobState.QUEUED.value, *CLAIMED)
 #: Characters of what is kept in an index.
@@ -89,6 +90,9 @@ def _add_parts(
             raise PlaceTaken(object.location.endpoint, object.location.path)
     if new.items:
         connection.execute(insert(items), [item_values(job, seq, item) for seq, item in enumerate(new.items)])
+    if new.op is Op.BUNDLE:
+        own = {"uid": new.label, "state": Kept.LIVE, "reserved": 0, "last_used": now}
+        connection.execute(insert(carts).values(job=job, **own))
     if new.secrets:
         connection.execute(insert(job_secrets).values(job=job, content=dict(new.secrets)))
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from mistamover.jobs.model import Location
 
 #: The step of `migrations/versions` that makes what is described here.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 
 
 class PathText(TypeDecorator[str]):
@@ -113,6 +113,8 @@ lanes: Final = Table(
     Column("key", String(64), nullable=False, unique=True),
     Column("owner", Words, nullable=False, index=True),
     Column("endpoints", Json, nullable=False),
+    # The group of workers that does them; empty: those of no group.
+    Column("workers", Words, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 
@@ -159,6 +161,8 @@ jobs: Final = Table(
     Column("worker", Words),
     Column("claim_token", String(32)),
     Column("lease_until", _TIME),
+    # When workers were told of it last, by a broker; nothing: it has to be told yet.
+    Column("announced", _TIME),
     UniqueConstraint("owner", "idempotency_key"),
     Index(None, "state", "lane", "rank", "number"),
     Index(None, "state", "number"),
@@ -304,4 +308,30 @@ workers: Final = Table(
     Column("threads", Integer, nullable=False),
     Column("seen", _TIME, nullable=False),
     Column("until", _TIME, nullable=False),
+    # The groups that it is one of.
+    Column("groups", Json, nullable=False, server_default="[]"),
+)
+
+#: What a job of bundling has beyond every job: its files and its bundle lie in the volume of carts.
+carts: Final = Table(
+    "carts",
+    metadata,
+    _of_job(primary_key=True),
+    Column("uid", Words, nullable=False),
+    Column("state", String(16), nullable=False),
+    # Bytes of the volume that are kept for it.
+    Column("reserved", _SIZE, nullable=False),
+    Column("last_used", _TIME, nullable=False),
+    Index(None, "uid"),
+    Index(None, "state", "last_used"),
+)
+
+#: Downloads that are under way: a cart that has one is not evicted.
+cart_downloads: Final = Table(
+    "cart_downloads",
+    metadata,
+    Column("number", _NUMBER, primary_key=True),
+    _of_job(nullable=False, index=True),
+    Column("until", _TIME, nullable=False),
+    sqlite_autoincrement=True,
 )

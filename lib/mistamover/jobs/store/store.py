@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mistamover.jobs.store.callback_rows import Callbacks
+from mistamover.jobs.store.cart_rows import Carts
 from mistamover.jobs.store.catalogue import Objects
 from mistamover.jobs.store.claims import Claims
 from mistamover.jobs.store.database import Database
@@ -26,6 +27,7 @@ class Store:
         self.jobs: Final = Jobs(self.database, clock)
         self.claims: Final = Claims(self.database, clock)
         self.objects: Final = Objects(self.database, clock)
+        self.carts: Final = Carts(self.database, clock)
         self.endpoints: Final = EndpointRows(self.database, clock)
         self.tokens: Final = Tokens(self.database, clock)
         self.events: Final = Events(self.database)
