@@ -9,9 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mistamover.jobs.model import Job, JobState
+
+#: The endpoint of the target of a cart's items: the volume, which is none that a client could name.
+VOLUME: Final = "cart:"
 
 
 class CartState(enum.StrEnum):

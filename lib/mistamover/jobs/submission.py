@@ -15,6 +15,7 @@ from dataclasses import replace
 from mistamover.config.serving import JobSettings
 from mistamover.errors import JobRefused
 from mistamover.jobs import importers, options, paths, spool
+from mistamover.jobs.cart_model import BundleForm
 from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.model import (
     DataObject,
@@ -153,6 +154,14 @@ class Desk:
         where = self.endpoints.resolve(location.endpoint, location.path, writing=True)
         plain: dict[str, object] = {"recursive": True} if recursive else {}
         return self._submit(self._new(request, Op.DELETE, [self._plain(Source(location=where))], plain, {}))
+
+    def bundle(self, request: Request, items: Sequence[NewItem], form: BundleForm) -> tuple[Job, bool]:
+        """Given files that have been checked, and how they are to be bundled, submit the job of a cart.
+
+        The label of the request is the uid of the cart. Raise JobRefused.
+        """
+        self._may(request)
+        return self._submit(self._new(request, Op.BUNDLE, items, form.options(), {}))
 
     # -- objects of the catalogue -------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Row
 
+from mistamover.jobs.cart_model import VOLUME
 from mistamover.jobs.model import (
     Callback,
     DataObject,
@@ -110,7 +111,7 @@ def reaches(new: NewJob) -> list[str]:
     """Given a job, return all that it has to reach, sorted: endpoints, and of other URLs `SCHEME://HOST`."""
     found = {new.package.endpoint} if new.package else set()
     for item in new.items:
-        found |= {place.endpoint for place in (item.source.location, item.target) if place}
+        found |= {place.endpoint for place in (item.source.location, item.target) if place and place.endpoint != VOLUME}
         if item.source.url:
             found.add(host_key(item.source.url))
     return sorted(found)
