@@ -11,6 +11,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _TRUE = frozenset(("true", "yes", "on", "1"))
 _FALSE = frozenset(("false", "no", "off", "0"))
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,3}))?\s*([smhd]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(?:([kKMGTP])?(iB|B|b))?")
 _WORD = re.compile(r"""[\s,]*(?:"([^"]*)"|'([^']*)'|([^\s,"'][^\s,]*))(?=[\s,]|$)""")
 _NO_WORD = re.compile(r"[\s,]*")
 _BANDWIDTH = re.compile(r"[0-9]+(?:\.[0-9]+)?[kKmMgG]?")
@@ -99,6 +101,20 @@ def seconds(value: str, min: str = "0") -> float:
 def days(value: str) -> float:
     """Given a time in days, or with a unit, return seconds. Raise CheckError otherwise."""
     return _duration(value, "d", 0.0, "days, 0 or more, or a number with s, m, h or d such as 12h")
+
+
+def size(value: str) -> int:
+    """Given a number of bytes, alone or with a unit, return it. Raise CheckError otherwise.
+
+    The units are those of the data cart: KB, MB, GB and TB count by 1000, Kb, Mb, Gb and Tb by 1024, as KiB and so on.
+    """
+    expected = "bytes, or a number with KB, MB, GB or TB (by 1000) or KiB, MiB, GiB or TiB (by 1024)"
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise CheckError("is not a size", expected)
+    amount, prefix, unit = match.groups()
+    base = 1024 if unit in ("iB", "b") and prefix else 1000
+    return int(Decimal(amount) * base ** (" kmgtp".index(prefix.lower()) if prefix else 0))
 
 
 def words(value: str) -> tuple[str, ...]:
@@ -185,7 +201,7 @@ def bandwidth(value: str) -> str:
 
 
 _TYPES: tuple[Callable[..., Any], ...] = (
-    text, boolean, replaced, integer, number, seconds, days, words, choice, path, filename, host, address, login,
+    text, boolean, replaced, integer, number, seconds, days, size, words, choice, path, filename, host, address, login,
     command, bandwidth,
 )  # fmt: skip
 NAMES = tuple(function.__name__ for function in _TYPES)

@@ -14,6 +14,9 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 #: Schemes that all mean: by OpenSSH.
 SSH = frozenset(("sftp", "scp", "ssh", "rsync"))
 
+#: Schemes of Pacifica Archive Interfaces: behind the first word, what they are spoken to by.
+PACIFICA = ("pacifica+http", "pacifica+https")
+
 #: What is a host, and can be no option of a program.
 _HOST = re.compile(r"[A-Za-z0-9_:\[][A-Za-z0-9._:%\]-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+\\$-]*")

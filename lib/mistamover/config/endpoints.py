@@ -26,7 +26,7 @@ from mistamover.config.values import Values, quoted
 from mistamover.errors import Problem
 
 #: Schemes that are only read from.
-READ_ONLY_SCHEMES = ("http", "https")
+READ_ONLY_SCHEMES = ("http", "https", *endpoint_urls.PACIFICA)
 
 _OWN_SCHEMES = ("file", *sorted(endpoint_urls.SSH), "ftp", "ftps", "s3", *READ_ONLY_SCHEMES)
 _OF_SSH = ("identity_file", "ssh_config", "accept_new_host_keys")
@@ -121,7 +121,7 @@ def _built(name: str, values: Values, url: EndpointUrl, own: Sequence[Path]) -> 
             values.warn(ENDPOINTS_IN, key, f"has no effect: {scheme} does not go by ssh", "take the key out")
     read_only = scheme in READ_ONLY_SCHEMES
     role = values.text(ENDPOINTS_IN, "role") or "normal"
-    if role == "archive" and read_only:
+    if role == "archive" and read_only and scheme not in endpoint_urls.PACIFICA:
         message = f"is archive, and nothing can be written to {scheme}, expected normal"
         values.problem(ENDPOINTS_IN, "role", message)
     return EndpointSettings(

@@ -1,4 +1,4 @@
-"""From checked values of [front], [engine] and [ala] to the settings of the job front.
+"""From checked values of [front], [engine], [carts] and [ala] to the settings of the job front.
 
 Looks at the file system only to see whether a named file is there, and private where it must be.
 """
@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistamover.config import check, schema
+from mistamover.config.carts import CARTS, build_carts
 from mistamover.config.database import build_database_url
 from mistamover.config.endpoints import build_endpoints
 from mistamover.config.entries import ENDPOINTS_IN
 from mistamover.config.expand import Place
 from mistamover.config.files import private, there
 from mistamover.config.read import IniFile
-from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
+from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.config.values import Values, quoted
 
 DIALECTS = ("rest", "xmlrpc", "dm", "msm")
 
 _FRONT, _ENGINE, _ALA = "front", "engine", "ala"
-_SECTIONS = (_FRONT, _ENGINE, ENDPOINTS_IN, _ALA)
+_SECTIONS = (_FRONT, _ENGINE, ENDPOINTS_IN, CARTS, _ALA)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _MIB = 1 << 20
 
@@ -37,7 +38,8 @@ def build_jobs(values: Values, ini: IniFile, log_dir: Path) -> JobSettings | Non
         return None
     state_dir = values.path("global", "state_dir") or values.file.parent
     directory = state_dir / "jobs"
-    endpoints = build_endpoints(values, ini, (state_dir, log_dir, values.file))
+    own = (state_dir, log_dir, values.file)
+    carts, endpoints = build_carts(values, directory, build_endpoints(values, ini, own), own)
     return JobSettings(
         enabled=values.flag(_FRONT, "enabled"),
         directory=directory,
@@ -54,7 +56,7 @@ def build_jobs(values: Values, ini: IniFile, log_dir: Path) -> JobSettings | Non
             callback_secret_file=private(values, "notify", "secret_file"),
             callback_ca_file=there(values, "notify", "ca_file"),
         ),
-        carts=CartSettings(volume=directory / "carts"),
+        carts=carts,
         endpoints=endpoints,
     )
 

@@ -33,6 +33,7 @@ _TYPES = {
     "number": "number",
     "seconds": "seconds",
     "days": "days",
+    "size": "bytes, or a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB",
     "words": "words, separated by blanks or commas",
     "path": "path",
     "filename": "file name without a directory",
