@@ -73,6 +73,7 @@ class JobSite:
             places=Places(self.endpoints, directory / "run", directory / "links"),
             claims=self.store.claims,
             objects=self.store.objects,
+            carts=self.store.carts,
             traces=Traces(directory / "traces"),
             tell=lambda _: lambda *told: self.on_tell(*told),
         )

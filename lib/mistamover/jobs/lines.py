@@ -45,8 +45,15 @@ def begin() -> None:
         _lines[threading.get_ident()] = {}
 
 
+def join(other: int) -> None:
+    """Given another thread by its `get_ident`, this one does a part of its job: who cuts that one, cuts this one."""
+    with _lock:
+        if other in _lines:
+            _lines[threading.get_ident()] = _lines[other]
+
+
 def end() -> None:
-    """This thread has ended its job."""
+    """This thread has ended its job, or its part of it."""
     with _lock:
         _lines.pop(threading.get_ident(), None)
 

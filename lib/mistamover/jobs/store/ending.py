@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mistamover.errors import PlaceTaken
 from mistamover.jobs import results
-from mistamover.jobs.model import DataObject, ItemState, JobState, ObjectState
+from mistamover.jobs.model import DataObject, ItemState, JobState, ObjectState, Op
 from mistamover.jobs.store.events import News
 from mistamover.jobs.store.rows import item_of, job_of, object_of, object_values
 from mistamover.jobs.store.schema import callbacks, items, job_secrets, jobs, objects
@@ -43,7 +43,8 @@ def end(
     forgotten. Raise PlaceTaken.
     """
     job: str = row.id
-    if given is None and state is not JobState.DONE and _all_done(connection, job):
+    # A bundle is not made with the last of its files.
+    if given is None and state is not JobState.DONE and row.op != Op.BUNDLE and _all_done(connection, job):
         state, reason = JobState.DONE, ""
     values: dict[str, Any] = {"state": state, "reason": reason, "ended": now, "cancelling": False, "not_before": None}
     if result is not None:
@@ -112,9 +113,9 @@ def requeue(connection: Connection, row: Row[Any], now: float, *, not_before: fl
         .where(jobs.c.number == row.number)
         .values(state=JobState.QUEUED, not_before=not_before, **_UNCLAIMED)
     )
-    connection.execute(
-        update(items).where(items.c.job == row.id, items.c.state.in_(BEGUN)).values(state=ItemState.QUEUED)
-    )
+    # An archive that was asked for a file is not asked again.
+    begins = ItemState.STAGING if row.op == Op.BUNDLE else ItemState.QUEUED
+    connection.execute(update(items).where(items.c.job == row.id, items.c.state.in_(BEGUN)).values(state=begins))
     return [News(job=row.id, kind="requeued", data={"reason": reason} if reason else {})]
 
 

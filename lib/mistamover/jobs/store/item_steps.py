@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, select, update
 
 from mistamover.errors import LostClaim
 from mistamover.jobs.model import Claim, Item, ItemState, Location, NewItem
@@ -25,6 +26,19 @@ Advance = tuple[ItemState, int, int | None]
 
 #: What the record of its progress cannot bring back to life.
 _SETTLED: Final = (ItemState.DONE, ItemState.FAILED, ItemState.CANCELLED, ItemState.REMOVING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An item that is done."""
+
+    seq: int
+    landed: Location
+    algorithm: str
+    digest: str
+    size: int
+    started: float
+    ended: float
 
 
 class ItemSteps:
@@ -57,6 +71,38 @@ class ItemSteps:
             values["started"] = _began(connection, claim, item, now) if item.started is None else item.started
             _change(connection, claim, item, {**values, **_sized(item, size), **confirmed})
             self._tell(connection, claim, seq, now, state=ItemState.DONE.value)
+
+    def items_done(self, claim: Claim, done: Sequence[Finished]) -> None:
+        """Given items that are done, write that down for all of them at once. Raise LostClaim."""
+        usual = {"state": ItemState.DONE.value, "not_before": None, "fault": "", "reason": ""}
+        changes = {
+            each.seq: {
+                **usual,
+                **landed_values(each.landed),
+                "algorithm": each.algorithm,
+                "digest": each.digest,
+                "size": each.size,
+                "bytes_done": each.size,
+                "started": each.started,
+                "ended": each.ended,
+            }
+            for each in done
+        }
+        told = [News(job=claim.job.id, kind="item", seq=seq, data={"state": "done"}) for seq in changes]
+        with self._database.write() as connection:
+            own(connection, claim)
+            _change_many(connection, claim, changes)
+            record(self._database, connection, self._clock(), told)
+
+    def items_staged(self, claim: Claim, sizes: Mapping[int, int | None]) -> None:
+        """Given items that an archive has been asked for, with their sizes as far as it knows them, write that down.
+
+        They stay so when their job is put back. Raise LostClaim.
+        """
+        staged = {"state": ItemState.STAGING.value, "bytes_done": 0, "not_before": None}
+        with self._database.write() as connection:
+            own(connection, claim)
+            _change_many(connection, claim, {seq: {**staged, "size": size} for seq, size in sizes.items()})
 
     def item_failed(self, claim: Claim, seq: int, *, fault: str, reason: str, not_before: float | None) -> None:
         """Given an item that failed, why, and when it is tried again, None for never, write that down.
@@ -170,6 +216,25 @@ def _change(connection: Connection, claim: Claim, item: Row[Any], values: Mappin
 
 def _write(connection: Connection, claim: Claim, item: Row[Any], values: Mapping[str, Any]) -> None:
     connection.execute(update(items).where(items.c.job == claim.job.id, items.c.seq == item.seq).values(**values))
+
+
+def _change_many(connection: Connection, claim: Claim, changes: Mapping[int, Mapping[str, Any]]) -> None:
+    """Given what changes in items, the same columns of each, by their numbers, do as `_change`, in a few statements."""
+    if not changes:
+        return
+    difference = Counter[str]()
+    for some in _slices(list(changes)):
+        mine = select(items).where(items.c.job == claim.job.id, items.c.seq.in_(some))
+        for row in connection.execute(mine):
+            difference.update(_difference(row, changes[row.seq]))
+    columns = next(iter(changes.values()))
+    changed = update(items).where(items.c.job == claim.job.id, items.c.seq == bindparam("number"))
+    changed = changed.values({items.c[name]: bindparam(f"new_{name}") for name in columns})
+    rows = [
+        {"number": seq, **{f"new_{name}": value for name, value in values.items()}} for seq, values in changes.items()
+    ]
+    connection.execute(changed, rows)
+    _add(connection, claim, difference)
 
 
 def _difference(item: Row[Any], values: Mapping[str, Any]) -> Counter[str]:

@@ -8,13 +8,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, exists, func, select, update
 
 from mistamover.errors import JobError, RetryRefused
+from mistamover.jobs.cart_model import Kept
 from mistamover.jobs.model import DataObject, Item, ItemState, Job, JobState, NewJob, ObjectState, Op
 from mistamover.jobs.store.admission import UNFINISHED, admit, lock
 from mistamover.jobs.store.database import Database
 from mistamover.jobs.store.ending import end, hold_again, removes
 from mistamover.jobs.store.events import LARGEST, News, record
 from mistamover.jobs.store.rows import item_of, job_of
-from mistamover.jobs.store.schema import items, jobs, lanes, objects
+from mistamover.jobs.store.schema import carts, items, jobs, lanes, objects
 
 #: Transfers that an estimate looks back upon.
 _SAMPLE: Final = 500
@@ -132,9 +133,13 @@ class Jobs:
             return bool(_forget(connection, select(jobs.c.id).where(jobs.c.id == id, jobs.c.ended.is_not(None))))
 
     def prune(self, older_than: float) -> int:
-        """Given a time, forget the jobs that ended before; return how many. Lanes that no job uses go with them."""
+        """Given a time, forget the jobs that ended before; return how many. Lanes that no job uses go with them.
+
+        Carts stay that were used since.
+        """
         whole = 0
-        old = select(jobs.c.id).where(jobs.c.ended < older_than).limit(_AT_ONCE)
+        used = exists().where(carts.c.job == jobs.c.id, carts.c.state == Kept.LIVE, carts.c.last_used >= older_than)
+        old = select(jobs.c.id).where(jobs.c.ended < older_than, ~used).limit(_AT_ONCE)
         gone = _AT_ONCE
         while gone == _AT_ONCE:
             with self._database.write() as connection:
@@ -192,7 +197,16 @@ class Jobs:
         connection.execute(
             update(jobs)
             .where(jobs.c.number == row.number)
-            .values(state=JobState.QUEUED, reason="", result={}, ended=None, not_before=None, cancelling=False)
+            .values(
+                # It has all its time again.
+                state=JobState.QUEUED,
+                reason="",
+                result={},
+                started=None,
+                ended=None,
+                not_before=None,
+                cancelling=False,
+            )
         )
         left = update(items).where(items.c.job == row.id, items.c.state != ItemState.DONE)
         # Confirmed and not removed: it goes on there.

@@ -69,7 +69,7 @@ def far_end(endpoint: EndpointSettings, run_dir: Path, links_dir: Path) -> FarEn
             bucket = _s3(endpoint)
             store = Store(bucket)
             return FarEnd(make=lambda: S3Files(bucket, store), target=target)
-        case "http" | "https":
+        case "http" | "https" | "pacifica+http" | "pacifica+https":
             raise TargetError(f"the endpoint {endpoint.name} is read by {endpoint.scheme}, and only as a whole file")
         case _:
             from mistamover.transport.objects import FsspecFiles

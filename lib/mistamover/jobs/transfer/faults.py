@@ -40,6 +40,8 @@ class Trouble(Exception):
         """The item that it is about, where several are handled as one."""
         self.pause = 0.0
         """Seconds before another attempt, at least."""
+        self.within: float | None = None
+        """Seconds from the begin of its job on, for which it is only a matter of time; None if it is none."""
         super().__init__(one_line(reason))
 
     @property
@@ -47,7 +49,11 @@ class Trouble(Exception):
         """Whether it is an endpoint of ours that cannot be reached, or another worker that is waited for: that costs no
         attempt, but its time is limited.
         """
-        return self.elsewhere or (self.fault is FaultClass.LINK and bool(self.endpoint) and "://" not in self.endpoint)
+        return (
+            self.elsewhere
+            or self.within is not None
+            or (self.fault is FaultClass.LINK and bool(self.endpoint) and "://" not in self.endpoint)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,8 @@ def decide_retry(
         # Who gets it next may be the right one.
         pause = min(pause, _NEXT_WORKER)
     when = now + max(pause, error.pause)
-    if error.is_patient and when - began > settings.give_up_after:
+    patience = settings.give_up_after if error.within is None else error.within
+    if error.is_patient and when - began > patience:
         return None
     if not error.is_patient and attempts >= settings.retry_count:
         return None

@@ -30,6 +30,9 @@ from mistamover.model import FaultClass
 
 _CHUNK = 256 << 10
 
+#: Bytes of an answer that only says what has become of a request.
+_SMALL = 64 << 10
+
 #: Redirects that are followed for one file, and times that one download may go on after it broke off.
 _REDIRECTS = 10
 _RESUMPTIONS = 5
@@ -67,6 +70,17 @@ class Login:
         return fields
 
 
+class Answered(Trouble):
+    """A server has answered, and refuses."""
+
+    def __init__(self, status: int, reason: str, url: str) -> None:
+        """Given its status, its words, and the URL, be raised."""
+        self.status = status
+        words = f"{_host(url)}: the server answers {status} {one_line(reason)[:80]}".rstrip()
+        passing = status >= 500 or status in _PASSING
+        super().__init__(FaultClass.SOURCE, words, final=not passing)
+
+
 class WebOrigin:
     """A file that a web server gives; see `origins.Origin`."""
 
@@ -80,7 +94,7 @@ class WebOrigin:
         self._connection, self._answer, self._final = self._ask(0)
         try:
             if self._answer.status not in (200, 203):
-                raise _refused(self._answer.status, self._answer.reason, url)
+                raise Answered(self._answer.status, self._answer.reason, url)
             self.size: int | None = _length(self._answer)
             self.mtime_ns = _modified(self._answer)
             self.name = _name(self._answer, self._final)
@@ -157,7 +171,7 @@ class WebOrigin:
             made.close()
             place = answer.getheader("Location")
             if not place:
-                raise _refused(answer.status, "a redirect to nowhere", url)
+                raise Answered(answer.status, "a redirect to nowhere", url)
             url = endpoint_urls.without_login(urljoin(url, place))
         raise Trouble(FaultClass.REFUSED, f"{_host(self._url)}: more than {_REDIRECTS} redirects", final=True)
 
@@ -196,10 +210,10 @@ def post(
     if server.scheme not in rules.schemes or not host_allowed(server.host, rules.hosts):
         raise Trouble(FaultClass.REFUSED, f"{server.scheme}://{server.host} is not allowed", final=True)
     headers = {"User-Agent": f"MiStaMover/{__version__}", **fields}
-    made, answer = _asked(url, server, headers, private=rules.private, context=context, body=body)
+    made, answer = _asked(url, server, headers, private=rules.private, context=context, method="POST", body=body)
     with contextlib.closing(made):
         if answer.status != 200:
-            raise _refused(answer.status, answer.reason, url)
+            raise Answered(answer.status, answer.reason, url)
         found = b""
         try:
             while piece := answer.read1(_CHUNK):
@@ -212,6 +226,42 @@ def post(
     return found
 
 
+def ask(
+    method: str,
+    url: str,
+    server: Server,
+    fields: Mapping[str, str],
+    *,
+    context: ssl.SSLContext | None = None,
+    on: http.client.HTTPConnection | None = None,
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Given a method that sends nothing, a URL of an endpoint's server, headers, and a connection that stands, ask.
+
+    Return the connection, and the answer, of which as much was read as is small.  Raise Trouble; on a connection that
+    was given OSError and HTTPException instead, and it is closed.
+    """
+    headers = {"User-Agent": f"MiStaMover/{__version__}", "Accept": "*/*", **fields}
+    body = b"" if method == "POST" else None
+    if on is None:
+        made, answer = _asked(url, server, headers, private=True, context=context, method=method, body=body)
+    else:
+        made = on
+        try:
+            made.request(method, _target(url), body, headers)
+            answer = made.getresponse()
+        except BaseException:
+            made.close()
+            raise
+    try:
+        answer.read(_SMALL)
+        if answer.length == 0 and not answer.isclosed():
+            answer.close()
+    except (OSError, http.client.HTTPException) as error:
+        made.close()
+        raise _trouble(error, url) from error
+    return made, answer
+
+
 def _asked(
     url: str,
     server: Server,
@@ -219,14 +269,13 @@ def _asked(
     *,
     private: bool,
     context: ssl.SSLContext | None,
+    method: str = "GET",
     body: bytes | None = None,
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    parts = urlsplit(quote(url, safe=_SAFE_IN_URL))
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     made: http.client.HTTPConnection | None = None
     try:
         made = connection(server, private=private, context=context)
-        made.request("GET" if body is None else "POST", target, body, dict(fields))
+        made.request(method, _target(url), body, dict(fields))
         return made, made.getresponse()
     except JobRefused as error:
         raise Trouble(FaultClass.REFUSED, str(error), final=True) from None
@@ -239,18 +288,17 @@ def _asked(
         raise _trouble(error, url) from error
 
 
+def _target(url: str) -> str:
+    parts = urlsplit(quote(url, safe=_SAFE_IN_URL))
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
 def _trouble(error: Exception, url: str) -> Trouble:
     words = str(error) or type(error).__name__
     if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
         # There is no such host: mostly a mistake, and nothing that others should wait for.
         return Trouble(FaultClass.SOURCE, f"{_host(url)}: {words}")
     return Trouble(FaultClass.LINK, f"{_host(url)}: {words}", endpoint=host_key(url))
-
-
-def _refused(status: int, reason: str, url: str) -> Trouble:
-    words = f"{_host(url)}: the server answers {status} {one_line(reason)[:80]}".rstrip()
-    passing = status >= 500 or status in _PASSING
-    return Trouble(FaultClass.SOURCE, words, final=not passing)
 
 
 def _host(url: str) -> str:

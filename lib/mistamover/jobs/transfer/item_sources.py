@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,15 +18,18 @@ from mistamover.jobs import options, outside, paths, spool
 from mistamover.jobs.model import Claim, Item, Location, Source
 from mistamover.jobs.store.rows import host_key
 from mistamover.jobs.transfer import origins
+from mistamover.jobs.transfer.archive_interface import ArchiveInterface, ArchiveOrigin
 from mistamover.jobs.transfer.context import Context
 from mistamover.jobs.transfer.faults import Trouble, trouble
 from mistamover.jobs.transfer.fetching import Login, Rules, WebOrigin
 from mistamover.jobs.transfer.origins import Origin
 from mistamover.jobs.transfer.places import Place, Visit
+from mistamover.jobs.transfer.staging import next_look
 from mistamover.model import FaultClass
 from mistamover.transport.far import FarRefusal
 
 WEB = ("http", "https")
+_BY_HTTP = (*WEB, *endpoint_urls.PACIFICA)
 _WEB = tuple(f"{scheme}://" for scheme in WEB)
 
 
@@ -46,9 +50,10 @@ def opened(item: Item, claim: Claim, context: Context) -> Iterator[tuple[Origin,
         with foreign(source.url, claim.secrets, context) as (visit, path), origins.at(visit, path) as origin:
             yield origin, paths.base_name(path)
     else:
-        origin = web(source, claim.secrets, context)
+        origin = web(source, claim, context)
         with contextlib.closing(origin):
-            yield origin, origin.name or f"item-{item.seq + 1}"
+            own_name = paths.base_name(source.location.path) if source.location is not None else ""
+            yield origin, origin.name or own_name or f"item-{item.seq + 1}"
 
 
 @contextlib.contextmanager
@@ -79,7 +84,7 @@ def visited(endpoint: str, context: Context) -> Iterator[Visit]:
 
 def is_web(location: Location, context: Context) -> bool:
     """Given a location, tell whether it is read by http."""
-    return context.endpoints.need(location.endpoint).scheme in WEB
+    return context.endpoints.need(location.endpoint).scheme in _BY_HTTP
 
 
 def rules(context: Context) -> Rules:
@@ -89,8 +94,9 @@ def rules(context: Context) -> Rules:
     return Rules(schemes=schemes, hosts=front.url_hosts, private=front.allow_private_addresses)
 
 
-def web(source: Source, secrets: Mapping[str, str], context: Context) -> WebOrigin:
-    """Given a source that is read by http, and the secrets of its job, open it. Raise Trouble, JobRefused."""
+def web(source: Source, claim: Claim, context: Context) -> WebOrigin | ArchiveOrigin:
+    """Given a source that is read by http, and the claim to its job, open it. Raise Trouble, JobRefused."""
+    secrets = claim.secrets
     if source.location is None:
         user, _, password = secrets.get(f"login {source.url}", "").partition(":")
         login = Login(
@@ -100,14 +106,39 @@ def web(source: Source, secrets: Mapping[str, str], context: Context) -> WebOrig
         )
         return WebOrigin(source.url, rules(context), login)
     endpoint = context.endpoints.need(source.location.endpoint)
-    # Who wrote the endpoint down knows that it is in a private network.
-    allowed = Rules(schemes=(endpoint.scheme, "https"), hosts=(endpoint.host,), private=True)
-    trusted = endpoint.options.get("ca_file")
-    by = ssl.create_default_context(cafile=trusted) if trusted else None
+    url = context.endpoints.url_of(source.location)
     try:
-        return WebOrigin(context.endpoints.url_of(source.location), allowed, _login(endpoint), by)
+        if endpoint.scheme in endpoint_urls.PACIFICA:
+            with contextlib.closing(interface(endpoint)) as archive:
+                return _staged(archive, url, claim, context)
+        # Who wrote the endpoint down knows that it is in a private network.
+        allowed = Rules(schemes=(endpoint.scheme, "https"), hosts=(endpoint.host,), private=True)
+        return WebOrigin(url, allowed, _login(endpoint), _authorities(endpoint))
     except TransportError as error:
         raise trouble(error, endpoint.name) from error
+
+
+def interface(endpoint: EndpointSettings) -> ArchiveInterface:
+    """Given the endpoint of an archive interface, return that. Raise TransportError."""
+    return ArchiveInterface(endpoint, _login(endpoint), _authorities(endpoint))
+
+
+def _staged(archive: ArchiveInterface, url: str, claim: Claim, context: Context) -> ArchiveOrigin:
+    """Open a file of an archive; raise Trouble, which has its job wait, while it is on tape."""
+    archive.stage(url)
+    seen = archive.look(url)
+    if seen.on_disk:
+        return archive.opened(url, seen)
+    began, now = claim.job.started or claim.job.created, context.clock()
+    waiting = Trouble(FaultClass.SOURCE, "the archive does not have it on disk yet")
+    waiting.within = context.settings.carts.stage_timeout
+    waiting.pause = (next_look(began, now, waiting.within, random.random()) or now) - now  # noqa: S311 (no secret)
+    raise waiting
+
+
+def _authorities(endpoint: EndpointSettings) -> ssl.SSLContext | None:
+    trusted = endpoint.options.get("ca_file")
+    return ssl.create_default_context(cafile=trusted) if trusted else None
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from mistamover.config.serving import EndpointSettings
 from mistamover.errors import JobCancelled, JobRefused, TransportError
 from mistamover.jobs import results, spool
 from mistamover.jobs.model import Claim, Item, ItemState, JobState, Location, Op, Packaging
-from mistamover.jobs.transfer import expanding, importing, packaging, removals, transfers
+from mistamover.jobs.transfer import bundling, expanding, importing, packaging, removals, transfers
 from mistamover.jobs.transfer.context import Context, Outcome
 from mistamover.jobs.transfer.faults import Again, Trouble, decide_retry, one_line, trouble
 from mistamover.jobs.transfer.transfers import MOVING, Landed
@@ -58,6 +58,8 @@ class _Run:
         late = self._job.deadline is not None and self._context.clock() >= self._job.deadline
         if late and any(item.state is not ItemState.DONE for item in self._items.values()):
             return self._failed("it was not done by its deadline")
+        if self._job.op is Op.BUNDLE:
+            return bundling.bundle(self._claim, self._context, self._tell)
         if self._job.packaging is not Packaging.NONE:
             self._package()
         else:
@@ -184,7 +186,7 @@ class _Run:
             removals.remove_shelf(item, self._context)
 
     def _note_failure(self, item: Item, error: Trouble) -> None:
-        reason = self._scrubbed(item, str(error))
+        reason = self._context.scrubbed(str(error), _endpoints(item))
         again = self._again(item, error)
         if error.fault is FaultClass.LINK and error.endpoint:
             self._dead[error.endpoint] = reason
@@ -282,14 +284,6 @@ class _Run:
             if endpoint is not None and endpoint.dry_run:
                 return endpoint
         return None
-
-    def _scrubbed(self, item: Item, reason: str) -> str:
-        """What a directory is called on its host is its administrator's affair."""
-        for name in _endpoints(item):
-            endpoint = self._context.endpoints.get(name)
-            if endpoint is not None and len(endpoint.base) > 1:
-                reason = reason.replace(endpoint.base, f"{name}:")
-        return one_line(reason.replace(str(self._context.settings.directory), "mistamover:"))
 
 
 def _endpoints(item: Item) -> list[str]:

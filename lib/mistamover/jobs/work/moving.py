@@ -11,6 +11,7 @@ from pathlib import Path
 from mistamover.config.serving import JobSettings
 from mistamover.config.settings import LINKS, Settings
 from mistamover.jobs import spool
+from mistamover.jobs.carts import removal
 from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.transfer import operations
@@ -49,6 +50,7 @@ class Moving:
             places=self._places,
             claims=store.claims,
             objects=store.objects,
+            carts=store.carts,
             traces=self._traces,
             tell=lambda job: self._holds[job].tell,
         )
@@ -75,6 +77,10 @@ class Moving:
         self._clean_scratch(busy)
         needed = self._store.jobs.spooled(time.time() - _SPOOL_KEPT)
         spool.sweep(self._settings.directory, needed, _SPOOL_KEPT)
+
+    def clear_carts(self, busy: Collection[str]) -> None:
+        """Given the ids of jobs that are under way here, remove carts that are not kept. Raise OSError, StoreError."""
+        removal.clear(self._context.volume, self._store, busy)
 
     def abort(self) -> None:
         """Cut all connections."""

@@ -181,6 +181,7 @@ class Worker:
             Chore(name="hosts", every=60.0, do=lambda: claims.forget_circuits(time.time() - _HOSTS_KEPT)),
             Chore(name="connections", every=15.0, do=self._moving.tidy),
             Chore(name="leftovers", every=120.0, do=self._clean),
+            Chore(name="carts", every=10.0, do=lambda: self._moving.clear_carts(self._crew)),
             Chore(name="secrets", every=5.0, do=Forgetting(self._store).look),
         ]
         if retention:
