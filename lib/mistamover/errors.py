@@ -178,6 +178,12 @@ class NoSpace(JobError):
         super().__init__("No Space Available")
 
 
+class BundleBroken(JobError):
+    """A bundle cannot be made of the files that a cart has."""
+
+    code = "bundle-broken"
+
+
 class RetryRefused(JobError):
     """A job cannot be tried again."""
 

@@ -17,7 +17,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
@@ -47,9 +47,13 @@ _UTF8 = 0x800
 class ZipWriter:
     """A zip that is being written to a file; used with `with`, whose end completes it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Given a new file, open for writing, write to it; it stays the caller's to close."""
+    def __init__(self, file: BinaryIO, *, level: int | None = None) -> None:
+        """Given a new file, open for writing, write to it; it stays the caller's to close.
+
+        It need not be one that can go back.  `level`: how hard to compress (1 to 9), None: as zlib does usually.
+        """
         self._zip = zipfile.ZipFile(file, "w")
+        self._level = level
 
     def __enter__(self) -> ZipWriter:
         return self
@@ -77,7 +81,14 @@ class ZipWriter:
 
         The first piece tells whether it is worth compressing: pieces of the same size make the same bytes.
         """
+        for _ in self.filing(name, status, content):
+            pass
+
+    def filing(self, name: bytes, status: os.stat_result, content: Iterable[bytes]) -> Iterator[None]:
+        """Do what `file` does, and yield whenever a piece is written. Raise OSError."""
         entry = _Entry(name, status)
+        # What `zipfile` has for this is documented for its own calls only.
+        entry._compresslevel = self._level  # type: ignore[attr-defined]
         pieces = iter(content)
         first = next(pieces, b"")
         entry.compress_type = zipfile.ZIP_DEFLATED if _is_worth_it(first) else zipfile.ZIP_STORED
@@ -86,6 +97,8 @@ class ZipWriter:
         with self._zip.open(entry, "w") as sink:
             for piece in itertools.chain((first,), pieces):
                 sink.write(piece)
+                yield
+        yield
 
 
 class _Entry(zipfile.ZipInfo):
