@@ -21,7 +21,7 @@ from mistamover.config.read import IniFile
 from mistamover.config.serving import EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.config.values import Values, quoted
 
-DIALECTS = ("rest", "xmlrpc", "dm", "msm")
+DIALECTS = ("rest", "xmlrpc", "dm", "msm", "cart")
 
 _FRONT, _ENGINE, _ALA = "front", "engine", "ala"
 _SECTIONS = (_FRONT, _ENGINE, ENDPOINTS_IN, CARTS, _ALA)
@@ -86,6 +86,8 @@ def _front(values: Values, endpoints: Sequence[EndpointSettings]) -> FrontSettin
         certificate_key=key,
         behind_proxy=values.flag(_FRONT, "behind_proxy"),
         dialects=_dialects(values),
+        carts_at_root=values.flag(_FRONT, "carts_at_root"),
+        cart_dialect=values.text(_FRONT, "cart_dialect") or "seed",
         url_schemes=_schemes(values),
         url_hosts=tuple(pattern.lower() for pattern in values.words(_FRONT, "url_hosts")),
         allow_private_addresses=values.flag(_FRONT, "allow_private_addresses"),

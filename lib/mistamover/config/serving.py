@@ -58,7 +58,7 @@ class FrontSettings:
     certificate_key: Path | None = None
     behind_proxy: bool = False
     """TLS ends at a proxy in front of us, which alone can reach us."""
-    dialects: tuple[str, ...] = ("rest", "xmlrpc", "dm", "msm")
+    dialects: tuple[str, ...] = ("rest", "xmlrpc", "dm", "msm", "cart")
     carts_at_root: bool = False
     """Carts are also at `/UID`, as they were in the data cart, and not only at `/cart/UID`."""
     cart_dialect: str = "seed"

@@ -21,10 +21,12 @@ from mistamover.errors import MistamoverError
 from mistamover.front import errors
 from mistamover.front.auth import Identify
 from mistamover.front.context import Front
+from mistamover.front.downloads import Downloads
 from mistamover.front.known import Known
 from mistamover.front.limits import BodyLimit, RateLimit
 from mistamover.front.origins import Origins
 from mistamover.front.waiting import Feed
+from mistamover.jobs.carts.desk import CartDesk
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.submission import Desk
 from mistamover.jobs.transfer.places import Places
@@ -37,6 +39,8 @@ DIALECTS = (
     ("xmlrpc", "legacy.xmlrpc"),
     ("dm", "legacy.datamanager"),
     ("msm", "legacy.machines"),
+    # The last one: carts may be at the root, where they take what no other route does.
+    ("cart", "legacy.carts"),
 )
 
 #: Threads that read and talk to endpoints: downloads and checks that go on at a time.
@@ -54,7 +58,18 @@ def create(
     feed = Feed(store)
     far = ThreadPoolExecutor(_FAR_THREADS, thread_name_prefix="far")
     known = Known(settings, desk.endpoints)
-    front = Front(settings=settings, store=store, desk=desk, feed=feed, known=known, places=places, far=far, ring=ring)
+    front = Front(
+        settings=settings,
+        store=store,
+        desk=desk,
+        carts=CartDesk(desk),
+        downloads=Downloads(store.carts),
+        feed=feed,
+        known=known,
+        places=places,
+        far=far,
+        ring=ring,
+    )
     routes: list[BaseRoute] = []
     content: list[tuple[str, str, str]] = []
     for dialect, name in DIALECTS:
@@ -89,10 +104,12 @@ def create(
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     front: Front = app.state.front
     tidying = asyncio.create_task(_tidy(front))
+    renewing = asyncio.create_task(front.downloads.renewing(front.far))
     try:
         yield
     finally:
         tidying.cancel()
+        renewing.cancel()
         front.feed.close()
         await _end_far(front)
 

@@ -34,7 +34,7 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mistamover", Basic realm="mista
 OPEN = frozenset(
     (
         "/api/v1/health", "/api/v1/openapi.json", "/api/v1/docs", "/DM/health", "/DM/health/", "/MSM/health",
-        "/MSM/health/",
+        "/MSM/health/", "/", "/cart", "/cart/",
     )
 )  # fmt: skip
 _OPEN_BELOW = "/api/v1/docs/"

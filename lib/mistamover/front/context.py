@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from mistamover.config.serving import JobSettings
+from mistamover.front.downloads import Downloads
 from mistamover.front.known import Known
 from mistamover.front.waiting import Feed
+from mistamover.jobs.carts.desk import CartDesk
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.submission import Desk
 from mistamover.jobs.transfer.places import Places
@@ -23,6 +25,8 @@ class Front:
     settings: JobSettings
     store: Store
     desk: Desk
+    carts: CartDesk
+    downloads: Downloads
     feed: Feed
     known: Known
     places: Places

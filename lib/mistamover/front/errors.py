@@ -29,6 +29,8 @@ STATUS: Mapping[str, int] = {
     "unknown-endpoint": 404,
     "unknown-object": 404,
     "unknown-job": 404,
+    "unknown-cart": 404,
+    "bundle-broken": 404,
     "endpoint-disabled": 409,
     "from-ini": 409,
     "no-archive": 409,

@@ -34,7 +34,7 @@ def name(path: str) -> dict[str, str]:
 def places(settings: JobSettings, endpoints: Iterable[EndpointSettings]) -> Mapping[str, str]:
     """Given the settings and all endpoints, return what stands in a public text instead of which directory."""
     found = {each.base: f"({each.name})" for each in endpoints if len(each.base.strip("/")) > 1}
-    return found | {str(settings.directory): "(jobs)"}
+    return found | {str(settings.directory): "(jobs)", str(settings.carts.volume): "(carts)"}
 
 
 def masked(text: str, instead: Mapping[str, str]) -> str:

@@ -128,8 +128,8 @@ def _bag_info(cart: Cart, members: Sequence[Member], when: int) -> bytes:
 
 
 def _tag_manifest(own: Sequence[Member], above: bytes, algorithm: str, when: int) -> Member:
-    lines = [
-        hashlib.new(algorithm, member.content).hexdigest().encode() + b"  " + member.name.removeprefix(above) + b"\n"
-        for member in own
-    ]
+    lines = []
+    for member in own:
+        digest = hashlib.new(algorithm, member.content, usedforsecurity=False).hexdigest()
+        lines.append(digest.encode() + b"  " + member.name.removeprefix(above) + b"\n")
     return _own(above + f"tagmanifest-{algorithm}.txt".encode(), b"".join(lines), when)

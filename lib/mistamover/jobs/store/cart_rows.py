@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, select, update
 
 from mistamover.errors import NoSpace
 from mistamover.jobs.cart_model import Cart, Kept
@@ -41,13 +41,28 @@ class Carts:
         live = _all().where(carts.c.uid == uid, carts.c.state == Kept.LIVE)
         return self._first(live.order_by(jobs.c.number.desc()).limit(1))
 
+    def last(self, uid: str) -> Cart | None:
+        """Given a uid, return the cart that was made last, whether it is still kept or not."""
+        return self._first(_all().where(carts.c.uid == uid).order_by(jobs.c.number.desc()).limit(1))
+
     def page(
-        self, *, owner: str | None = None, kept: Kept | None = Kept.LIVE, before: int | None = None, limit: int = 100
+        self,
+        *,
+        uid: str | None = None,
+        owner: str | None = None,
+        states: Collection[JobState] | None = None,
+        kept: Kept | None = Kept.LIVE,
+        before: int | None = None,
+        limit: int = 100,
     ) -> tuple[list[Cart], int | None]:
         """Given filters, return carts, the newest first, and the cursor of what comes after them, None at the end."""
         wanted = _all()
+        if uid is not None:
+            wanted = wanted.where(carts.c.uid == uid)
         if owner is not None:
             wanted = wanted.where(jobs.c.owner == owner)
+        if states is not None:
+            wanted = wanted.where(jobs.c.state.in_(states))
         if kept is not None:
             wanted = wanted.where(carts.c.state == kept)
         if before is not None:
@@ -109,14 +124,16 @@ class Carts:
         return gone
 
     def _evictable(self, job: str, unused_since: float) -> Select[Any]:
-        downloaded = exists().where(cart_downloads.c.job == carts.c.job, cart_downloads.c.until >= self._clock())
         return (
             select(carts.c.job, carts.c.reserved)
             .join(jobs, jobs.c.id == carts.c.job)
             .where(carts.c.state == Kept.LIVE, carts.c.job != job, jobs.c.state.in_(_ENDED), carts.c.reserved > 0)
-            .where(carts.c.last_used <= unused_since, ~downloaded)
+            .where(carts.c.last_used <= unused_since, ~self._downloaded())
             .order_by(carts.c.last_used, jobs.c.number)
         )
+
+    def _downloaded(self) -> ColumnElement[bool]:
+        return exists().where(cart_downloads.c.job == carts.c.job, cart_downloads.c.until >= self._clock())
 
     # -- downloads ----------------------------------------------------------------------------
 
@@ -154,9 +171,19 @@ class Carts:
 
     def delete(self, uid: str, *, owner: str | None = None) -> list[str]:
         """Given a uid (and whose), delete all carts of it that are kept, whatever they are at; return their jobs."""
+        return self._delete(owner, carts.c.uid == uid)
+
+    def purge(self, *, unused_since: float, owner: str | None = None) -> list[str]:
+        """Given a time (and whose), delete the carts that have ended and that nobody has used since; return their jobs.
+
+        None goes that somebody is downloading.
+        """
+        unused = carts.c.last_used < unused_since
+        return self._delete(owner, unused, jobs.c.state.in_(_ENDED), ~self._downloaded())
+
+    def _delete(self, owner: str | None, *which: ColumnElement[bool]) -> list[str]:
         now = self._clock()
-        wanted = select(jobs).join(carts, carts.c.job == jobs.c.id)
-        wanted = wanted.where(carts.c.uid == uid, carts.c.state == Kept.LIVE)
+        wanted = select(jobs).join(carts, carts.c.job == jobs.c.id).where(carts.c.state == Kept.LIVE, *which)
         if owner is not None:
             wanted = wanted.where(jobs.c.owner == owner)
         news: list[News] = []
