@@ -91,7 +91,7 @@ class ArchiveInterface:
                 self._idle.append(connection)
         else:
             connection.close()
-        return answer.status, answer.reason, answer.headers
+        return answer.status, answer.reason, dict(answer.headers.items())
 
     @contextlib.contextmanager
     def _blaming(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What the files of a cart come from: an archive interface, which stages, or any other endpoint, which has them already."""
+"""What the files of a cart come from: an archive interface, which stages, or any other endpoint, which has them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room for one cart: kept in the store, where all carts are counted, and free on the disk, which others write to as well.
+"""Room for one cart: kept in the store, where all carts are counted, and free on the disk, which is others' as well.
 
 Those that nobody has used for longest go for it; what they held is removed here at once.
 """

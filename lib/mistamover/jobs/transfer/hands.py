@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from mistamover.errors import JobStopping
@@ -38,7 +38,9 @@ class Hands:
         self._many = many
         self._check = check
 
-    def results(self, work: Iterable[T], do: Callable[[T, Callable[[], None]], R]) -> Iterator[tuple[T, R | Exception]]:
+    def results(
+        self, work: Iterable[T], do: Callable[[T, Callable[[], None]], R]
+    ) -> Generator[tuple[T, R | Exception], None, None]:
         """Given things, and what does one of them, yield each with what came of it, or what was raised, as they come.
 
         What does one calls its second argument again and again, which raises when it is to end. Who does not want all
@@ -92,14 +94,12 @@ class Hands:
 def _let_end(threads: list[threading.Thread], owner: int) -> None:
     """Given threads that were told to end, wait until they have; cut what they wait for, if need be."""
     over = time.monotonic() + _LAST
-    while threads:
+    while threads and time.monotonic() < over:
         until = time.monotonic() + _PATIENCE
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         threads = [thread for thread in threads if thread.is_alive()]
-        if not threads:
-            return
-        if until >= over:
-            break
-        lines.cut(owner)
-    logger.error("%d threads of a job do not end: what they wait for cannot be cut", len(threads))
+        if threads:
+            lines.cut(owner)
+    if threads:
+        logger.error("%d threads of a job do not end: what they wait for cannot be cut", len(threads))
