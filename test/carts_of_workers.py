@@ -13,6 +13,7 @@ from mistamover.config.serving import EndpointSettings
 from mistamover.jobs.cart_model import Cart, CartFile, NewCart
 from mistamover.jobs.carts.desk import CartDesk
 from mistamover.jobs.carts.volume import Volume
+from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.model import Job
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.submission import Desk
@@ -47,6 +48,7 @@ class CartSite(JobSite):
         self.settings = dataclasses.replace(self.settings, **sections)
         self.store.close()
         self.store = Store(self.settings.engine.database_url, clock=self.now)
+        self.endpoints = Endpoints(self.settings, self.store.endpoints)
         self.desk = Desk(self.settings, self.store, self.endpoints)
         self.carts = CartDesk(self.desk)
         old, self.context = self.context, self.new_context()

@@ -128,7 +128,8 @@ class WebOrigin:
         """See `Origin.check`: what was promised has come, and more cannot be known."""
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, and the answer, which has it alone where the server says that it ends with that."""
+        self._answer.close()
         self._connection.close()
 
     # -- inside -------------------------------------------------------------------------------
