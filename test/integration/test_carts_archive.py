@@ -45,8 +45,15 @@ def site(tmp_path: Path, archive: Archive) -> Iterator[CartSite]:
     made.close()
 
 
+SIZE = len(CONTENT)
+
+
+def failed(step: str, words: str) -> str:
+    return f"Failed to pull file(Failed to {step} with error: {words})"
+
+
 def pulled(words: str) -> str:
-    return f"Failed to pull file(Failed to pull with error: {words})"
+    return failed("pull", words)
 
 
 def test_a_cart_is_filled_from_an_archive_interface(site: CartSite, archive: Archive) -> None:
@@ -128,18 +135,18 @@ def test_what_a_client_can_go_on_with(site: CartSite, archive: Archive, how: dic
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ({"fail": {"POST": 99}}, "Failed to pull file(Failed to stage with error: Status code is 500)"),
-        ({"fail": {"POST": 99}, "status": 403}, "Failed to pull file(Failed to stage with error: Status code is 403)"),
-        ({"fail": {"HEAD": 99}}, "Failed to pull file(Failed to status file with error: Status code is 500)"),
-        ({"fail": {"HEAD": 99}, "status": 404}, "Failed to pull file(Failed to status file with error: Status code is 404)"),
+        ({"fail": {"POST": 99}}, failed("stage", "Status code is 500")),
+        ({"fail": {"POST": 99}, "status": 403}, failed("stage", "Status code is 403")),
+        ({"fail": {"HEAD": 99}}, failed("status file", "Status code is 500")),
+        ({"fail": {"HEAD": 99}, "status": 404}, failed("status file", "Status code is 404")),
         ({"fail": {"GET": 99}}, pulled("Status code is 500")),
         ({"fail": {"GET": 99}, "status": 404}, pulled("Status code is 404")),
         ({"gives": CONTENT[:-1] + b"?"}, pulled("File hash does not match provided hash")),
-        ({"gives": CONTENT + b"more"}, pulled(f"the archive has told of {len(CONTENT)} bytes, and gives {len(CONTENT) + 4}")),
-        ({"gives": b"less"}, pulled(f"the archive has told of {len(CONTENT)} bytes, and gives 4")),
-        ({"cut": 1000}, pulled(f"127.0.0.1: the download ended after 1000 of {len(CONTENT)} bytes")),
-        ({"cut": 1000, "length": False}, pulled(f"the archive has told of {len(CONTENT)} bytes, and gives 1000")),
-        ({"tape": -1}, "Failed to pull file(Failed to stage with error: the archive does not have it on disk after 300 s)"),
+        ({"gives": CONTENT + b"more"}, pulled(f"the archive has told of {SIZE} bytes, and gives {SIZE + 4}")),
+        ({"gives": b"less"}, pulled(f"the archive has told of {SIZE} bytes, and gives 4")),
+        ({"cut": 1000}, pulled(f"127.0.0.1: the download ended after 1000 of {SIZE} bytes")),
+        ({"cut": 1000, "length": False}, pulled(f"the archive has told of {SIZE} bytes, and gives 1000")),
+        ({"tape": -1}, failed("stage", "the archive does not have it on disk after 300 s")),
     ],
     ids=["stage", "stage-403", "status", "status-404", "pull", "pull-404", "hash", "longer", "shorter", "cut",
          "cut-endless", "never"],
@@ -220,9 +227,7 @@ def test_a_file_whose_size_nobody_knows_gets_room_as_it_comes(site: CartSite, ar
 
 @pytest.mark.parametrize("layout", ["plain", "bagit"])
 @pytest.mark.parametrize("form", ["tar", "zip"])
-def test_a_stored_bundle_takes_the_place_of_its_files(
-    site: CartSite, archive: Archive, form: str, layout: str
-) -> None:
+def test_a_stored_bundle_takes_the_place_of_its_files(site: CartSite, archive: Archive, form: str, layout: str) -> None:
     archive.files = {"a": Archived(CONTENT), "b": Archived(b"b")}
     job = site.succeed(site.cart("u", {"a": "x/a", "b": "b"}, stored=True, format=form, layout=layout))
     (made,) = site.volume.cart(job.id).iterdir()
@@ -246,9 +251,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["files", "bundle"])
-def test_after_a_crash_at_any_step_the_outcome_is_the_same(
-    site: CartSite, archive: Archive, stored: bool
-) -> None:
+def test_after_a_crash_at_any_step_the_outcome_is_the_same(site: CartSite, archive: Archive, stored: bool) -> None:
     archive.files = {name: Archived(name.encode() * 9000) for name in "abc"}
     site.set(pulls=1)
     told = 0
@@ -321,9 +324,7 @@ def test_a_bundle_that_is_there_is_not_made_again(site: CartSite, archive: Archi
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_cart_that_is_cancelled_while_it_is_bundled_does_not_count_as_ready(
-    site: CartSite, archive: Archive
-) -> None:
+def test_a_cart_that_is_cancelled_while_it_is_bundled_does_not_count_as_ready(site: CartSite, archive: Archive) -> None:
     archive.files = {"a": Archived(CONTENT)}
     job = site.cart("u", {"a": "a"}, stored=True)
     claim = site.claim(job)
