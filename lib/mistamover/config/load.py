@@ -174,6 +174,8 @@ def _check_own_files(draft: _Draft, stream: StreamSettings, values: Values) -> N
         ("the configuration file", draft.service.file),
         ("the configuration file", stream.file),
     )
+    if draft.jobs is not None:
+        own_files = (*own_files, ("the volume of carts", draft.jobs.carts.volume))
     reason = inside(stream.directory, own_files)
     if reason:
         values.problem("data_stream", "directory", f"{reason}, expected a directory of data only", "move one of them")

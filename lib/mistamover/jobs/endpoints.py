@@ -58,6 +58,7 @@ class Endpoints:
         self._written = {endpoint.name: endpoint for endpoint in settings.endpoints}
         self._rows = rows
         self._secrets = settings.directory / "secrets"
+        self._volume = settings.carts.volume
 
     # -- finding ------------------------------------------------------------------------------
 
@@ -222,11 +223,12 @@ class Endpoints:
         return endpoint
 
     def _check_territory(self, scheme: str, base: str) -> None:
-        """What is the service's own is nobody's data: its directory, and all that is around it."""
-        own = os.path.realpath(self._secrets.parent.parent)
+        """What is the service's own is nobody's data: its directory, the volume of carts, and all that is around."""
         there = os.path.realpath(base)
-        if scheme == "file" and os.path.commonpath([own, there]) in (own, there):
-            raise JobRefused("bad-endpoint", f"{base} holds the service's own files, or lies among them")
+        for path in (self._secrets.parent.parent, self._volume):
+            own = os.path.realpath(path)
+            if scheme == "file" and os.path.commonpath([own, there]) in (own, there):
+                raise JobRefused("bad-endpoint", f"{base} holds the service's own files, or lies among them")
 
     def _kept(self, name: str, kind: str, secret: str | None, before: Path | None) -> Path | None:
         if secret is None:

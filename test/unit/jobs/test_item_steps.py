@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mistamover.jobs.model import ItemState, JobState, Progress, Standing
+from mistamover.errors import LostClaim
+from mistamover.jobs.model import ItemState, JobState, Op, Progress, Standing
+from mistamover.jobs.store.item_steps import Finished
 from mistamover.jobs.store.store import Store
 from stores import START, Clock, a_job, an_item, at, claimed, done, now_of, states, submitted
 
@@ -122,3 +124,67 @@ def test_what_had_not_ended_ends_with_the_job(store: Store, state: JobState) -> 
     store.claims.renew([claim], 10.0, {(job.id, 1): (ItemState.TRANSFERRING, 1, 2)})
     store.claims.finish(claim, state)
     assert states(store, job) == [ItemState.DONE, ItemState.CANCELLED, ItemState.CANCELLED]
+
+
+def test_many_items_are_done_at_once(store: Store, clock: Clock) -> None:
+    names = [f"f{number}" for number in range(1200)]
+    job = submitted(store, a_job(*names))
+    claim = claimed(store)
+    store.claims.items_staged(claim, {seq: seq if seq % 2 else None for seq in range(1200)})
+    odd = sum(range(1, 1200, 2))
+    assert now_of(store, job).progress == Progress(items=1200, items_done=0, bytes=odd, bytes_done=0)
+    assert states(store, job) == [ItemState.STAGING] * 1200
+    some = [
+        Finished(
+            seq=seq, landed=at("there", f"\udcff{seq}"), algorithm="md5", digest="ab", size=seq, started=2.0, ended=3.0
+        )
+        for seq in range(1100)
+    ]
+    store.claims.items_done(claim, some)
+    # Once more, as by one that was lost and found.
+    store.claims.items_done(claim, some[:3])
+    store.claims.items_done(claim, [])
+    whole = now_of(store, job).progress
+    assert (whole.items_done, whole.bytes_done) == (1100, sum(range(1100)))
+    last = store.jobs.items(job.id)[1099]
+    assert (last.state, last.landed, last.size, last.started, last.ended) == (
+        ItemState.DONE, at("there", "\udcff1099"), 1099, 2.0, 3.0,
+    )  # fmt: skip
+    clock.now += 100
+    store.claims.sweep()
+    with pytest.raises(LostClaim):
+        store.claims.items_done(claim, some[:1])
+    with pytest.raises(LostClaim):
+        store.claims.items_staged(claim, {0: 1})
+
+
+@pytest.mark.parametrize("op", [Op.BUNDLE, Op.COPY])
+def test_what_an_archive_was_asked_for_is_remembered_of_carts(store: Store, op: Op) -> None:
+    job = submitted(store, a_job("a", "b", "c", op=op, label="u"))
+    claim = claimed(store)
+    store.claims.items_staged(claim, {0: 1, 1: None})
+    store.claims.renew([claim], 10.0, {(job.id, 1): (ItemState.TRANSFERRING, 5, 9)})
+    store.claims.put_back(claim)
+    again = ItemState.STAGING if op is Op.BUNDLE else ItemState.QUEUED
+    assert states(store, job) == [again, again, ItemState.QUEUED]
+
+
+@pytest.mark.parametrize("op", [Op.BUNDLE, Op.COPY])
+def test_a_cart_is_not_done_with_the_last_of_its_files(store: Store, op: Op) -> None:
+    job = submitted(store, a_job(op=op, label="u"))
+    claim = claimed(store)
+    done(store, claim)
+    store.claims.packaging(claim)
+    store.jobs.cancel(job.id)
+    store.claims.put_back(claim)
+    assert now_of(store, job).state is (JobState.CANCELLED if op is Op.BUNDLE else JobState.DONE)
+
+
+def test_a_job_that_is_tried_again_has_all_its_time_again(store: Store, clock: Clock) -> None:
+    job = submitted(store)
+    claim = claimed(store)
+    store.claims.finish(claim, JobState.FAILED, reason="no")
+    clock.now += 1000
+    store.jobs.retry(job.id)
+    assert now_of(store, job).started is None
+    assert claimed(store).job.started == clock.now
