@@ -16,9 +16,11 @@ import pytest
 
 from carts_of_workers import CartSite
 from job_sites import REQUEST
+from mistamover.errors import JobRefused, LostClaim
 from mistamover.jobs.model import ItemState, JobState
-from mistamover.jobs.transfer import operations
+from mistamover.jobs.transfer import checking, operations
 from mistamover.testing.archive_interface import TIME, Archive, Archived, archive_interface
+from support import free_port
 
 CONTENT = bytes(range(256)) * 1200
 
@@ -289,6 +291,24 @@ def test_after_a_crash_at_any_step_the_outcome_is_the_same(site: CartSite, archi
     assert last > 5
 
 
+def test_who_has_lost_a_claim_writes_nothing_down(site: CartSite, archive: Archive) -> None:
+    archive.files = {name: Archived(name.encode()) for name in "abc"}
+    job = site.cart("u", {name: name for name in "abc"})
+    claim = site.claim(job)
+
+    def on_tell(seq: int, state: ItemState, done: int, size: int | None) -> None:
+        if done and site.store.claims.release("w"):
+            # Another one is at it at once, and has it done.
+            site.on_tell = lambda *_: None
+            site.succeed(job)
+
+    site.on_tell = on_tell
+    with pytest.raises(LostClaim):
+        operations.run(claim, site.context)
+    assert site.files(job) == {name: name.encode() for name in "abc"}
+    assert [item.state for item in site.items(job)] == [ItemState.DONE] * 3
+
+
 def test_what_is_done_is_not_pulled_again_unless_it_is_lost(site: CartSite, archive: Archive) -> None:
     archive.files = {"a": Archived(b"a"), "b": Archived(b"bb"), "bad": Archived(b"c", fail={"GET": 1})}
     job = site.cart("u", {"a": "a", "b": "b", "bad": "bad"})
@@ -356,6 +376,18 @@ def test_jobs_of_other_kinds_read_from_an_archive_interface_too(site: CartSite, 
     site.succeed(by_url)
     assert "bytes" in site.fail(site.copy("tapes:cut", "here:cut"))
     assert not (site.here / "cut").exists()
+
+
+def test_it_is_an_endpoint_that_can_be_tried_and_not_written_to(site: CartSite, archive: Archive) -> None:
+    found = checking.check(site.context.places, "tapes")
+    assert (found.ok, found.description) == (True, "a Pacifica Archive Interface")
+    added = site.endpoints.put("closed", url=f"pacifica+http://127.0.0.1:{free_port()}/", read_only=False)
+    assert added.read_only
+    assert not checking.check(site.context.places, "closed").ok
+    with pytest.raises(JobRefused, match="read_only"):
+        site.copy("here:x", "tapes:x")
+    with pytest.raises(JobRefused, match="among them"):
+        site.endpoints.put("volume", url=f"file://{site.volume.path}/x")
 
 
 def test_what_an_endpoint_is_set_to_is_heeded(site: CartSite, archive: Archive) -> None:

@@ -206,6 +206,8 @@ class Endpoints:
         if int(fields.get("max_parallel", 1)) < 1:
             raise JobRefused("bad-endpoint", "max_parallel is at least 1")
         self._check_territory(parts.scheme, parts.base)
+        if parts.scheme in endpoint_urls.PACIFICA:
+            fields = {**fields, "read_only": True}
         endpoint = EndpointSettings(
             name=name,
             url=parts.url,

@@ -51,6 +51,12 @@ class ArchiveInterface:
         for connection in idle:
             connection.close()
 
+    def greet(self) -> None:
+        """Ask whether it is there."""
+        status, reason, _ = self._ask("GET", self._endpoint.url)
+        if not 200 <= status < 300:
+            raise Answered(status, reason, _web(self._endpoint.url))
+
     def stage(self, url: str) -> None:
         """Given the URL of a file, ask for it to be had on disk."""
         status, reason, _ = self._ask("POST", url)

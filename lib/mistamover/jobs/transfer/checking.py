@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
+from mistamover.config import endpoint_urls
+from mistamover.config.serving import EndpointSettings
 from mistamover.errors import TransportError
+from mistamover.jobs.transfer.faults import Trouble
+from mistamover.jobs.transfer.item_sources import interface
 from mistamover.jobs.transfer.places import Places
 
 
@@ -30,7 +35,10 @@ class EndpointReport:
 def check(places: Places, name: str) -> EndpointReport:
     """Given the endpoints and a name, connect there and look around; return what was found. Raise JobRefused."""
     begun = time.monotonic()
+    endpoint = places.endpoints.need(name)
     try:
+        if endpoint.scheme in endpoint_urls.PACIFICA:
+            return _greeted(endpoint, begun)
         with places.of(name).lend() as visit:
             visit.look("")
             return EndpointReport(
@@ -42,5 +50,18 @@ def check(places: Places, name: str) -> EndpointReport:
                 free=visit.far.free(),
                 seconds=time.monotonic() - begun,
             )
-    except TransportError as error:
+    except (TransportError, Trouble) as error:
         return EndpointReport(name=name, ok=False, message=str(error), seconds=time.monotonic() - begun)
+
+
+def _greeted(endpoint: EndpointSettings, begun: float) -> EndpointReport:
+    with contextlib.closing(interface(endpoint)) as archive:
+        archive.greet()
+    return EndpointReport(
+        name=endpoint.name,
+        ok=True,
+        message="it can be used",
+        description="a Pacifica Archive Interface",
+        ways=(("read", "as whole files, which may have to come from tape"),),
+        seconds=time.monotonic() - begun,
+    )

@@ -64,6 +64,7 @@ class Context:
             endpoint = self.endpoints.get(name)
             if endpoint is not None and len(endpoint.base) > 1:
                 reason = reason.replace(endpoint.base, f"{name}:")
+        reason = reason.replace(str(self.settings.carts.volume), "carts:")
         return one_line(reason.replace(str(self.settings.directory), "mistamover:"))
 
 

@@ -94,8 +94,7 @@ class Gathering:
 
     def gather(self) -> None:
         """Have as many files here as can be had now."""
-        due = [item for item in self.left() if self._is_due(item)]
-        self._reach(due)
+        due = self._reached([item for item in self.left() if self._is_due(item)])
         while due and not self._is_enough():
             asked_at = self._context.clock()
             self._stage([item for item in due if item.state is not ItemState.STAGING])
@@ -117,13 +116,18 @@ class Gathering:
     def _is_enough(self) -> bool:
         return bool(self.dead) or self._failures >= _MOST_FAILURES
 
-    def _reach(self, due: Sequence[Item]) -> None:
-        """Open the archives of items, so that all threads can use them."""
+    def _reached(self, due: Sequence[Item]) -> list[Item]:
+        """Given items, open their archives, so that all threads can use them; return those whose archive there is."""
+        found = []
         for item in due:
             try:
                 self._archives.of(item)
+                found.append(item)
             except (Trouble, TransportError, JobRefused, OSError) as error:
                 self._note(item, _STAGE, error)
+                if self._is_enough():
+                    break
+        return found
 
     def _stage(self, wanted: Sequence[Item]) -> None:
         """Given items, ask for their files."""
@@ -269,9 +273,10 @@ class Gathering:
             raise error
         # Its connection may have been cut because we are to end.
         self.check()
-        cause = trouble(error, location_of(item).endpoint)
+        name = "" if item.source.location is None else item.source.location.endpoint
+        cause = trouble(error, name)
         plain = f"Status code is {error.status}" if isinstance(error, Answered) else str(cause)
-        words = self._context.scrubbed(plain, [location_of(item).endpoint])
+        words = self._context.scrubbed(plain, [name])
         reason = one_line(f"Failed to {step} with error: {words}")
         again = self.again(cause, self._job.attempts - 1 if cause.is_patient else item.attempts)
         if cause.is_patient and cause.fault is FaultClass.LINK:
