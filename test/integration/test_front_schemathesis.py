@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+import cart_sites
 import fronts
 from fronts import Front
 from mistamover.jobs.model import Scope
@@ -32,7 +33,8 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     data = tmp_path_factory.mktemp("data")
     (data / "a").write_bytes(b"0123456789")
-    with fronts.running(fronts.settings(tmp_path_factory.mktemp("jobs"), data)) as running:
+    settings = cart_sites.with_carts(fronts.settings(tmp_path_factory.mktemp("jobs"), data))
+    with fronts.running(settings) as running:
         yield running.as_(Scope.ADMIN)
 
 
@@ -45,9 +47,14 @@ def known(front: Front) -> dict[str, list[str]]:
     front.api("DELETE", f"/jobs/{cancelled}")
     registered = front.api("POST", "/objects", {"endpoint": "here", "path": "a"}).json["id"]
     front.api("PUT", "/endpoints/added", {"url": "file:///nowhere/at/all"})
+    for uid in ("ready", "waiting", "failed"):
+        front.api("POST", "/carts", {"uid": uid, **cart_sites.asked(cart_sites.SEED)})
+    cart_sites.filled(front, "ready")
+    cart_sites.failed(front, "failed", "No Space Available")
     return {
         "job_id": [done, queued, cancelled],
         "object_id": [registered],
+        "uid": ["ready", "waiting", "failed"],
         "name": ["here", "shelf", "fixed", "added"],
     }
 

@@ -29,6 +29,11 @@ class Downloads:
         self._lock = threading.Lock()
         self._numbers: set[int] = set()
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._numbers)
+
     def begin(self, job: str) -> int | None:
         """Given a cart's job, let the cart stay; return the number of the download, None if it is gone already.
 

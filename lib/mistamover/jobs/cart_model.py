@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mistamover.jobs.model import Job, JobState
 
@@ -96,6 +96,16 @@ class CartFile:
     hash_type: str = ""
     hash_value: str = ""
     """Empty: computed and recorded, and compared with nothing."""
+
+
+class HeldFile(NamedTuple):
+    """One file that a cart holds: no more than bundles are made of, as there are thousands."""
+
+    path: bytes
+    """Where it is in the bundle."""
+    size: int | None
+    digest: str
+    """In the hash of the manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

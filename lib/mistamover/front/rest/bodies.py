@@ -9,7 +9,7 @@ import difflib
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from mistamover.jobs.model import Packaging
 
@@ -49,6 +49,10 @@ Words = Annotated[Text, Field(max_length=4_000)]
 Name = Annotated[Text, Field(max_length=255)]
 Path = Annotated[Text, Field(max_length=4_096)]
 Url = Annotated[Text, Field(max_length=8_192)]
+Identity = (
+    Annotated[Text, Field(min_length=1, max_length=4_000)]
+    | Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
+)
 Json = Annotated[JsonValue, AfterValidator(_plain)]
 
 _SECONDS_OF_A_YEAR = 366 * 86_400
@@ -175,6 +179,13 @@ class JobBody(AskBody):
     )
     register_as: CatalogueBody | None = Field(None, description="Make the one target an object of the catalogue.")
 
+    @field_validator("op", mode="before")
+    @classmethod
+    def _no_cart(cls, given: Any) -> Any:
+        if given == "bundle":
+            raise ValueError("a bundle of files of an archive is a cart: ask for it at /api/v1/carts")
+        return given
+
     @model_validator(mode="after")
     def _whole(self) -> JobBody:
         if (self.op == "delete") != (self.destination is None):
@@ -182,6 +193,27 @@ class JobBody(AskBody):
         if self.op == "delete" and (len(self.sources) > 1 or not self.sources[0].endpoint):
             raise ValueError("delete takes one source: endpoint and path")
         return self
+
+
+class CartFileBody(Body):
+    """A file of an archive, and where it is to be in the bundle."""
+
+    id: Identity = Field(description="What the archive calls it.", examples=["foo.txt"])
+    path: Path = Field(min_length=1, description="Where it is in the bundle.", examples=["1/2/3/foo.txt"])
+    hashtype: Name | None = Field(None, description="Of the hash in `hashsum`: md5, sha256, sha3_256 and so on.")
+    hashsum: Name | None = Field(None, description="What the content must have; nothing: it is computed, and told.")
+
+
+class CartBody(Body):
+    """A cart."""
+
+    uid: Name | None = Field(None, description="Its name: letters, digits, `.`, `_`, `-`; a new one if none is given.")
+    fileids: list[CartFileBody] = Field(min_length=1)
+    bundle: bool | None = Field(None, description="Made once, and stored; as [carts] bundle says where it is not said.")
+    format: Literal["tar", "zip", "tar.zst"] = "tar"
+    layout: Literal["plain", "bagit"] = Field("plain", description="bagit: a bag as RFC 8493 describes it.")
+    manifest: bool | None = Field(None, description="A member tells the hashes of all others.")
+    archive: Name = Field("", description="The endpoint that the files come from; else that of [carts] archive.")
 
 
 class ObjectBody(CatalogueBody):

@@ -19,6 +19,7 @@ from mistamover.front.context import Front
 from mistamover.front.errors import Refused
 from mistamover.front.rest import (
     docs_page,
+    rest_carts,
     rest_endpoints,
     rest_files,
     rest_jobs,
@@ -59,7 +60,7 @@ def create(front: Front) -> FastAPI:
         separate_input_output_schemas=False,
     )
     api.state.front = front
-    for module in (rest_jobs, rest_objects, rest_files, rest_endpoints, rest_streams, rest_other):
+    for module in (rest_jobs, rest_carts, rest_objects, rest_files, rest_endpoints, rest_streams, rest_other):
         api.include_router(module.router)
     api.router.routes += docs_page.routes(api.openapi)
     api.add_exception_handler(HTTPException, errors.on_refusal)

@@ -132,6 +132,7 @@ def delete(request: Request, who: Submitter, job_id: str) -> Response:
     job = need_job(front, job_id)
     may_change(who, job)
     if job.state.final:
+        _no_cart(job)
         front.store.jobs.drop(job.id)
         return Response(status_code=204)
     cancelled = front.store.jobs.cancel(job.id)
@@ -147,6 +148,7 @@ def retry(request: Request, who: Submitter, job_id: str) -> Response:
     front = front_of(request)
     job = need_job(front, job_id)
     may_change(who, job)
+    _no_cart(job)
     queued = front.store.jobs.retry(job.id)
     if queued is None:
         raise no_job()
@@ -224,6 +226,7 @@ def _events(front: Front, who: Caller, job_id: str, after: int, limit: int) -> R
 
 def _wanted(front: Front, job_id: str) -> Wanted:
     job = need_job(front, job_id)
+    _no_cart(job)
     if job.state is not JobState.DONE:
         words = "it will have content once it is done" if not job.state.final else f"it is {job.state}"
         raise Refused(409, "job-state", f"this job delivered nothing yet: {words}")
@@ -238,6 +241,12 @@ def _wanted(front: Front, job_id: str) -> Wanted:
     item = items[0]
     assert item.landed is not None
     return Wanted(location=item.landed, name=_last(item.landed.path), algorithm=item.algorithm, digest=item.digest)
+
+
+def _no_cart(job: Job) -> None:
+    """Given a job, return if it is none that has a cart: what it made belongs to that. Raise Refused (409)."""
+    if job.op is Op.BUNDLE:
+        raise Refused(409, "is-cart", f"this job belongs to a cart: see /api/v1/carts/{job.label}")
 
 
 def _package(job: Job) -> Location:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mistamover.config.serving import EndpointSettings
 from mistamover.front import words
+from mistamover.jobs.cart_model import Cart
 from mistamover.jobs.model import DataObject, Event, Item, Job, Location, Scope
 from mistamover.jobs.requests import Caller
 
@@ -96,6 +97,35 @@ class Shown:
             "hashsum": item.digest,
             "fault": item.fault,
             "reason": self.text(item.reason),
+        }
+
+    def cart(self, cart: Cart, now: float) -> dict[str, Any]:
+        """Given a cart and the time, return it."""
+        job, form = cart.job, cart.form
+        seconds = (job.ended or now) - job.started if job.started is not None else 0.0
+        return {
+            "uid": cart.uid,
+            "job": job.id,
+            "state": cart.state.value,
+            "message": self.text(cart.message),
+            "owner": job.owner,
+            "bundle": form.stored,
+            "format": form.format.value,
+            "layout": form.layout.value,
+            "manifest": form.manifest,
+            "hashtype": form.algorithm,
+            "created": moment(job.created),
+            "started": moment(job.started),
+            "ended": moment(job.ended),
+            "last_used": moment(cart.last_used),
+            "reserved": cart.reserved,
+            "progress": {
+                "files": job.progress.items,
+                "files_done": job.progress.items_done,
+                "bytes": job.progress.bytes,
+                "bytes_done": job.progress.bytes_done,
+                "bytes_per_second": round(job.progress.bytes_done / seconds, 1) if seconds > 0 else None,
+            },
         }
 
     def event(self, event: Event) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from mistamover.jobs.cart_model import BundleFormat, BundleLayout, CartState
 from mistamover.jobs.model import ItemState, JobState, ObjectState, Op, Packaging
 from mistamover.model import StreamState
 
@@ -135,6 +136,50 @@ class EventPage(View):
 
     events: list[EventView]
     last: int = Field(description="Ask for what comes after this number.")
+
+
+class CartProgressView(View):
+    """How far a cart is."""
+
+    files: int
+    files_done: int
+    bytes: int = Field(description="Of all files whose size is known.")
+    bytes_done: int
+    bytes_per_second: float | None = Field(description="Since it was begun with, or on the whole; null before.")
+
+
+class CartView(View):
+    """A cart."""
+
+    uid: str
+    job: str = Field(description="The job that gathers its files; see /jobs/{id}, also for each of them.")
+    state: CartState
+    message: str = Field(description="Why it is in error; empty if it is not.")
+    owner: str
+    bundle: bool = Field(description="Its bundle is made once, and stored.")
+    format: BundleFormat
+    layout: BundleLayout
+    manifest: bool
+    hashtype: str = Field(description="Of the hashes in the manifest.")
+    created: datetime.datetime
+    started: datetime.datetime | None
+    ended: datetime.datetime | None
+    last_used: datetime.datetime
+    reserved: int = Field(description="Bytes of the volume that are kept for it.")
+    progress: CartProgressView
+
+
+class CartPage(View):
+    """Some of the carts, the newest first."""
+
+    carts: list[CartView]
+    next: int | None = Field(description="The cursor of the next page; null after the last one.")
+
+
+class PurgedView(View):
+    """What was removed."""
+
+    deleted: int = Field(description="How many carts.")
 
 
 class ObjectView(View):

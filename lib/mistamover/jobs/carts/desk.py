@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mistamover.errors import JobRefused, RetryRefused
@@ -17,7 +17,7 @@ from mistamover.jobs.carts import wishes
 from mistamover.jobs.carts.composing import check_format
 from mistamover.jobs.carts.members import manifest_name
 from mistamover.jobs.carts.volume import Volume
-from mistamover.jobs.model import JobState, Location, NewItem, Scope, Source
+from mistamover.jobs.model import Location, NewItem, Scope, Source
 from mistamover.jobs.requests import Caller, Request
 from mistamover.jobs.submission import Desk
 
@@ -82,8 +82,7 @@ class CartDesk:
         limit: int = 100,
     ) -> tuple[list[Cart], int | None]:
         """Given filters, return carts that are kept, the newest first, and the cursor of what comes after them."""
-        states = None if state is None else _STATES[state]
-        return self._carts.page(uid=uid, owner=owner, states=states, before=before, limit=limit)
+        return self._carts.page(uid=uid, owner=owner, state=state, before=before, limit=limit)
 
     def retry(self, who: Caller, uid: str) -> Cart:
         """Given a uid, have its newest cart go on with what failed. Raise JobRefused, RetryRefused."""
@@ -173,13 +172,3 @@ class CartDesk:
 
 def _unknown() -> JobRefused:
     return JobRefused("unknown-cart", "there is no cart of that uid: it was deleted, or made room for others")
-
-
-#: The states of jobs that make a cart's; whether a queued one waits or is being staged is not looked at.
-_STATES: dict[CartState, Collection[JobState]] = {
-    CartState.WAITING: (JobState.QUEUED,),
-    CartState.STAGING: (JobState.QUEUED, JobState.RUNNING),
-    CartState.BUNDLING: (JobState.PACKAGING,),
-    CartState.READY: (JobState.DONE,),
-    CartState.ERROR: (JobState.FAILED, JobState.CANCELLED),
-}

@@ -10,14 +10,14 @@ import datetime
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mistamover import __version__
 from mistamover.errors import BundleBroken
 from mistamover.jobs import paths
-from mistamover.jobs.cart_model import BundleLayout, Cart
+from mistamover.jobs.cart_model import BundleLayout, Cart, HeldFile
 from mistamover.jobs.carts.volume import Volume
 from mistamover.jobs.model import Item
 
@@ -50,15 +50,19 @@ def members_of(cart: Cart, items: Sequence[Item], volume: Volume, top: str) -> S
 
     Raise BundleBroken where a file is not there as it arrived.
     """
+    return members_with(cart, [_held(item) for item in items], volume, top)
+
+
+def members_with(cart: Cart, files: Iterable[HeldFile], volume: Volume, top: str) -> Sequence[Member]:
+    """As `members_of`, given what the cart holds."""
     form, above = cart.form, os.fsencode(top) + b"/"
     bag = form.layout is BundleLayout.BAGIT
-    files = os.fsencode(volume.files(cart.job.id)) + b"/"
+    place = os.fsencode(volume.files(cart.job.id)) + b"/"
+    below = above + _DATA if bag else above
     members, lines = [], []
-    for item in items:
-        path = _path(item)
-        member = _file(above + _DATA + path if bag else above + path, files + path, item)
-        members.append(member)
-        lines.append(_bag_line(item, _DATA + path) if bag else _line(item, path))
+    for file in files:
+        members.append(_file(below + file.path, place + file.path, file))
+        lines.append(_bag_line(file) if bag else _line(file))
     if not bag and not form.manifest:
         return members
     when = int(cart.job.ended or cart.job.created)
@@ -78,20 +82,20 @@ def manifest_name(algorithm: str) -> str:
     return f"manifest-{algorithm}.txt"
 
 
-def _path(item: Item) -> bytes:
+def _held(item: Item) -> HeldFile:
     assert item.target is not None
-    return os.fsencode(item.target.path)
+    return HeldFile(os.fsencode(item.target.path), item.size, item.digest)
 
 
-def _file(name: bytes, path: bytes, item: Item) -> Member:
+def _file(name: bytes, path: bytes, file: HeldFile) -> Member:
     try:
         there = os.lstat(path)
     except OSError as error:
         raise broken(path, error.strerror or "it cannot be looked at") from error
     if not stat.S_ISREG(there.st_mode):
         raise broken(path, "it is no file")
-    if item.size is not None and there.st_size != item.size:
-        raise broken(path, f"it has {there.st_size} bytes instead of {item.size}")
+    if file.size is not None and there.st_size != file.size:
+        raise broken(path, f"it has {there.st_size} bytes instead of {file.size}")
     return Member(name=name, size=there.st_size, mtime=int(there.st_mtime), path=path)
 
 
@@ -104,16 +108,16 @@ def _own(name: bytes, content: bytes, when: int) -> Member:
     return Member(name=name, size=len(content), mtime=when, content=content)
 
 
-def _line(item: Item, path: bytes) -> bytes:
+def _line(file: HeldFile) -> bytes:
     """Return a line as md5sum(1) and its like read it: one that begins with a backslash has others in its name."""
-    shown = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    return (b"\\" if shown != path else b"") + item.digest.encode() + b"  " + shown + b"\n"
+    shown = file.path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if shown != file.path else b"") + file.digest.encode() + b"  " + shown + b"\n"
 
 
-def _bag_line(item: Item, path: bytes) -> bytes:
+def _bag_line(file: HeldFile) -> bytes:
     """Return a line as RFC 8493 wants it."""
-    shown = path.replace(b"%", b"%25").replace(b"\n", b"%0A").replace(b"\r", b"%0D")
-    return item.digest.encode() + b"  " + shown + b"\n"
+    shown = file.path.replace(b"%", b"%25").replace(b"\n", b"%0A").replace(b"\r", b"%0D")
+    return file.digest.encode() + b"  " + _DATA + shown + b"\n"
 
 
 def _bag_info(cart: Cart, members: Sequence[Member], when: int) -> bytes:

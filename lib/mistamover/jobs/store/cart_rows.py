@@ -8,17 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Row,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from mistamover.errors import NoSpace
-from mistamover.jobs.cart_model import Cart, Kept
+from mistamover.jobs.cart_model import Cart, CartState, HeldFile, Kept
 from mistamover.jobs.model import JobState
 from mistamover.jobs.store.admission import UNFINISHED
 from mistamover.jobs.store.database import Database
 from mistamover.jobs.store.ending import end
 from mistamover.jobs.store.events import LARGEST, News, record
 from mistamover.jobs.store.rows import job_of
-from mistamover.jobs.store.schema import cart_downloads, carts, jobs
+from mistamover.jobs.store.schema import cart_downloads, carts, items, jobs
 
 _ENDED: Final = (JobState.DONE.value, JobState.FAILED.value, JobState.CANCELLED.value)
 
@@ -50,7 +65,7 @@ class Carts:
         *,
         uid: str | None = None,
         owner: str | None = None,
-        states: Collection[JobState] | None = None,
+        state: CartState | None = None,
         kept: Kept | None = Kept.LIVE,
         before: int | None = None,
         limit: int = 100,
@@ -61,8 +76,8 @@ class Carts:
             wanted = wanted.where(carts.c.uid == uid)
         if owner is not None:
             wanted = wanted.where(jobs.c.owner == owner)
-        if states is not None:
-            wanted = wanted.where(jobs.c.state.in_(states))
+        if state is not None:
+            wanted = wanted.where(_is_at(state))
         if kept is not None:
             wanted = wanted.where(carts.c.state == kept)
         if before is not None:
@@ -71,6 +86,13 @@ class Carts:
             rows = connection.execute(wanted.order_by(jobs.c.number.desc()).limit(limit + 1)).all()
         more = rows[limit - 1].number if len(rows) > limit else None
         return [_cart_of(row) for row in rows[:limit]], more
+
+    def files(self, job: str) -> list[HeldFile]:
+        """Given a cart's job, return the files that it holds, in their order."""
+        path = type_coerce(items.c.target_path, LargeBinary)
+        wanted = select(path, items.c.size, items.c.digest).where(items.c.job == job).order_by(items.c.seq)
+        with self._database.read() as connection:
+            return [HeldFile(bytes(path), size, digest or "") for path, size, digest in connection.execute(wanted)]
 
     # -- room in the volume -------------------------------------------------------------------
 
@@ -226,6 +248,22 @@ class Carts:
 def _all() -> Select[Any]:
     own = (carts.c.uid, carts.c.state.label("kept"), carts.c.reserved, carts.c.last_used)
     return select(jobs, *own).join(carts, carts.c.job == jobs.c.id)
+
+
+def _is_at(state: CartState) -> ColumnElement[bool]:
+    """Given what clients are told of a cart, return what is then true of its row; see `Cart.state`."""
+    at = jobs.c.state
+    match state:
+        case CartState.WAITING:
+            return and_(at == JobState.QUEUED, jobs.c.started.is_(None))
+        case CartState.STAGING:
+            return or_(at == JobState.RUNNING, and_(at == JobState.QUEUED, jobs.c.started.is_not(None)))
+        case CartState.BUNDLING:
+            return at == JobState.PACKAGING
+        case CartState.READY:
+            return at == JobState.DONE
+        case CartState.ERROR:
+            return at.in_((JobState.FAILED.value, JobState.CANCELLED.value))
 
 
 def _cart_of(row: Row[Any]) -> Cart:
