@@ -6,6 +6,7 @@ A tar has a size and ranges either way.  What else is made on the fly is sent as
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -26,6 +27,8 @@ from mistamover.jobs.cart_model import BundleFormat, Cart, CartState
 from mistamover.jobs.carts.composing import pieces
 from mistamover.jobs.carts.members import Member, members_with
 from mistamover.jobs.carts.tar import VirtualTar
+
+logger = logging.getLogger(__name__)
 
 #: Bytes that are read at a time, between which bounds, and how many all downloads may so have in memory: each has about
 #: three such pieces. Large ones are faster (measured: 256 KiB takes twice the processor's time of 1 MiB).
@@ -108,10 +111,24 @@ def _made(front: Front, cart: Cart, name: str, number: int) -> Reading:
 
     if cart.form.format is BundleFormat.TAR:
         tar = _tar(front, cart, top)
-        return Reading(lambda offset: tar.pieces(offset, piece=piece), size=tar.size, mtime=mtime, close=close)
+
+        def begin(offset: int) -> Iterator[bytes]:
+            return _whole(tar.pieces(offset, piece=piece))
+
+        return Reading(begin, size=tar.size, mtime=mtime, close=close)
     members = _members(front, cart, top)
     # It has no ranges, and so always begins with its first byte.
-    return Reading(lambda _: pieces(cart.form, members, piece=piece), size=None, mtime=mtime, close=close)
+    return Reading(lambda _: _whole(pieces(cart.form, members, piece=piece)), size=None, mtime=mtime, close=close)
+
+
+def _whole(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a bundle; where one breaks, say so, and forget what was known of the files. Raise OSError."""
+    try:
+        yield from parts
+    except BundleBroken as error:
+        logger.error("a download is cut off: %s", error, extra={"action": "cart"})
+        _TARS.clear()
+        raise OSError("the bundle broke while it was sent") from error
 
 
 def _tar(front: Front, cart: Cart, top: str) -> VirtualTar:
