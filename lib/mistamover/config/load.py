@@ -166,16 +166,16 @@ def _check_own_files(draft: _Draft, stream: StreamSettings, values: Values) -> N
     """Report a stream that would send away files of this service."""
     if not values.has("data_stream", "directory"):
         return
-    own_files = (
+    own_files = [
         ("the state directory", _service_path(draft, "state_dir")),
         ("the log directory", build_log(draft.service).directory),
         ("the log directory", stream.log.directory),
         ("the pid file", _service_path(draft, "pid_file")),
         ("the configuration file", draft.service.file),
         ("the configuration file", stream.file),
-    )
+    ]
     if draft.jobs is not None:
-        own_files = (*own_files, ("the volume of carts", draft.jobs.carts.volume))
+        own_files.append(("the volume of carts", draft.jobs.carts.volume))
     reason = inside(stream.directory, own_files)
     if reason:
         values.problem("data_stream", "directory", f"{reason}, expected a directory of data only", "move one of them")

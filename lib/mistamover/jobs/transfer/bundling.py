@@ -80,7 +80,8 @@ class _Bundling:
             return self._stumbled(error)
         except CartFailed as failed:
             self._gathering.flush()
-            self._context.carts.settle(self._job.id, size_of(self._gathering.done()))
+            # Files may have come that nobody has written down any more.
+            self._context.carts.settle(self._job.id, self._landing.size())
             return self._ended(JobState.FAILED, str(failed))
 
     # -- what is there ------------------------------------------------------------------------

@@ -61,6 +61,14 @@ class Landing:
             return stat.S_ISREG(status.st_mode) and status.st_size == size
         return False
 
+    def size(self) -> int:
+        """Return how many bytes all files have that are here."""
+        return sum(
+            os.stat(name, dir_fd=above, follow_symlinks=False).st_size
+            for _, _, names, above in os.fwalk(".", dir_fd=self._files)
+            for name in names
+        )
+
     def write(self, name: str) -> BinaryIO:
         """Given a temporary name, return a new file of that name."""
         return os.fdopen(os.open(name, _NEW, 0o600, dir_fd=self._partial), "w+b")
