@@ -71,6 +71,7 @@ class _Bundling:
                     self._make()
             return self._done()
         except NoSpace:
+            self._gathering.no_room()
             # What is here of it is in the way of others.
             removal.remove(self._context.volume, self._job.id)
             self._context.carts.removed(self._job.id)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from mistamover.errors import JobRefused, NoSpace, TransportError
+from mistamover.errors import JobRefused, TransportError
 from mistamover.jobs.cart_model import BundleForm
 from mistamover.jobs.model import Claim, Item, ItemState
 from mistamover.jobs.store.item_steps import Finished
@@ -266,9 +266,6 @@ class Gathering:
 
     def _note(self, item: Item, step: str, error: Exception) -> None:
         """Given an item, what failed with it, and how, write that down. Raise CartFailed where that was for good."""
-        if isinstance(error, NoSpace):
-            self._item_failed(item, FaultClass.TARGET, _NO_SPACE_FOR_FILE, None)
-            raise error
         if not isinstance(error, (Trouble, TransportError, JobRefused, OSError)):
             raise error
         # Its connection may have been cut because we are to end.
@@ -291,6 +288,12 @@ class Gathering:
         self._item_failed(item, cause.fault, reason, again)
         if again is None:
             raise CartFailed(told(reason))
+
+    def no_room(self) -> None:
+        """There is no room for what is left: the first of it says so."""
+        left = self.left()
+        if left:
+            self._item_failed(left[0], FaultClass.TARGET, _NO_SPACE_FOR_FILE, None)
 
     def _item_failed(self, item: Item, fault: FaultClass, reason: str, again: Again | None) -> None:
         when = None if again is None else again.not_before
