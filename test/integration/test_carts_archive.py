@@ -16,7 +16,7 @@ import pytest
 
 from carts_of_workers import CartSite
 from job_sites import REQUEST
-from mistamover.errors import JobRefused, LostClaim
+from mistamover.errors import JobRefused, JobStopping, LostClaim
 from mistamover.jobs.model import ItemState, JobState
 from mistamover.jobs.transfer import checking, operations
 from mistamover.testing.archive_interface import TIME, Archive, Archived, archive_interface
@@ -197,6 +197,39 @@ def test_an_archive_that_cannot_be_reached_costs_no_attempt(tmp_path: Path) -> N
     reason = site.fail(job)
     assert reason.startswith("Failed to pull file(Failed to stage with error: 127.0.0.1: ")
     site.close()
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "GET"])
+def test_an_archive_that_goes_away_in_between_is_waited_for(site: CartSite, archive: Archive, method: str) -> None:
+    # Each is asked twice: a connection that stood may have been ended for no fault of anybody's.
+    archive.files = {"a": Archived(b"a", fail={method: 2}, status=0), "b": Archived(b"b")}
+    site.set(pulls=1)
+    job = site.cart("u", {"b": "b", "a": "a"})
+    outcome = site.attempt(job)
+    assert (outcome.state, set(outcome.endpoints)) == (None, {"tapes"})
+    assert site.items(job)[1].attempts == 0
+    site.succeed(job)
+    assert site.files(job) == {"a": b"a", "b": b"b"}
+
+
+def test_what_has_come_is_kept_when_a_worker_stops(site: CartSite, archive: Archive) -> None:
+    archive.files = {name: Archived(name.encode()) for name in "abc"}
+    site.set(pulls=1)
+    job = site.cart("u", {name: name for name in "abc"})
+    claim = site.claim(job)
+
+    def on_tell(seq: int, *_: object) -> None:
+        if seq == 2:
+            raise JobStopping("the worker ends")
+
+    site.on_tell = on_tell
+    with pytest.raises(JobStopping):
+        operations.run(claim, site.context)
+    assert [item.state for item in site.items(job)][:2] == [ItemState.DONE] * 2
+    site.on_tell = lambda *_: None
+    site.store.claims.put_back(claim)
+    site.succeed(job)
+    assert (archive.count("GET"), archive.count("POST")) == (3, 3)
 
 
 def test_tape_is_asked_for_once_and_looked_at_ever_more_rarely(site: CartSite, archive: Archive) -> None:

@@ -28,6 +28,7 @@ class Archived:
     fail: dict[str, int] = field(default_factory=dict)
     """How often each method is answered by `status`."""
     status: int = 500
+    """0: the connection is ended without an answer."""
     gives: bytes | None = None
     """What comes in place of the content."""
     cut: int | None = None
@@ -166,6 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def _fail(self, status: int) -> None:
+        if not status:
+            self.close_connection = True
+            return
         told = {"status": f"{status} Internal Server Error", "traceback": "Traceback ...\n  File '/secret/place'"}
         self._say(status, told)
 

@@ -10,7 +10,7 @@ import logging
 import os
 from dataclasses import replace
 
-from mistamover.errors import BundleBroken, JobRefused, NoSpace
+from mistamover.errors import BundleBroken, JobRefused, JobStopping, NoSpace
 from mistamover.jobs.cart_model import BundleForm, Cart, Kept
 from mistamover.jobs.carts import removal
 from mistamover.jobs.carts.composing import pieces
@@ -70,6 +70,10 @@ class _Bundling:
                 if self._form.stored:
                     self._make()
             return self._done()
+        except JobStopping:
+            # The next worker need not pull again what is here.
+            self._gathering.flush()
+            raise
         except NoSpace:
             self._gathering.no_room()
             # What is here of it is in the way of others.

@@ -100,7 +100,7 @@ class Gathering:
             self._stage([item for item in due if item.state is not ItemState.STAGING])
             self._look([item for item in due if self._is_staged(item)])
             self._reserve()
-            self._pull([item for item in due if self._is_staged(item) and self._seen[item.seq].on_disk])
+            self._pull([item for item in due if self._is_staged(item) and self._is_on_disk(item)])
             due = self._taped(asked_at)
 
     def _is_due(self, item: Item) -> bool:
@@ -112,6 +112,9 @@ class Gathering:
 
     def _is_staged(self, item: Item) -> bool:
         return self.items[item.seq].state is ItemState.STAGING
+
+    def _is_on_disk(self, item: Item) -> bool:
+        return item.seq in self._seen and self._seen[item.seq].on_disk
 
     def _is_enough(self) -> bool:
         return bool(self.dead) or self._failures >= _MOST_FAILURES

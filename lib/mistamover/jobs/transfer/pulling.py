@@ -77,7 +77,7 @@ class Puller:
 
     def _written(self, item: Item, seen: Seen, origin: Origin, name: str, go_on: Callable[[], None]) -> tuple[str, int]:
         """Write a file under a temporary name; return its hash and its size, which have been checked."""
-        hashes = _hashes(self._algorithm, item.hash_type)
+        hashes = _hashes(self._algorithm, item.hash_type if item.hash_value else "")
         expected = origin.size if seen.size is None else seen.size
         size = begun = 0
         with self._landing.write(name) as file:
