@@ -207,11 +207,13 @@ def test_a_client_that_goes_at_once_lets_the_cart_go(front: Front) -> None:
     for _ in range(20):
         with socket.create_connection((front.host, front.port), timeout=10) as wire:
             wire.sendall(b"GET /fly HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert wire.recv(12) == b"HTTP/1.1 200"
     wait_until(lambda: downloads(front) == 0, 20, "all of them are over")
 
 
 def test_leases_are_renewed_for_all_downloads_together(front: Front) -> None:
     carts = front.store.carts
+    wait_until(lambda: downloads(front) == 0, 20, "nothing is under way")
     ours = lasting.Downloads(carts)
     job = newest(front, "fly").job.id
     numbers = [ours.begin(job) for _ in range(3)]

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def _submit(client: Client, arguments: argparse.Namespace) -> int:
     headers = {"Idempotency-Key": arguments.key or uuid.uuid4().hex}
     job = client.ask("POST", "/jobs", body, headers=headers)
     if arguments.wait:
-        return _wait_for(client, [str(job["id"])], None, as_json=arguments.json)
+        return wait_for(client, [str(job["id"])], None, as_json=arguments.json)
     if arguments.json:
         print_json(job)
     else:
@@ -221,11 +221,26 @@ def _retry(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def _wait(client: Client, arguments: argparse.Namespace) -> int:
-    return _wait_for(client, arguments.jobs, arguments.timeout, as_json=arguments.json)
+    return wait_for(client, arguments.jobs, arguments.timeout, as_json=arguments.json)
 
 
-def _wait_for(client: Client, identifiers: Sequence[str], timeout: float | None, *, as_json: bool) -> int:
-    """Wait until all of them have ended, or the time is over; say how, and return the exit status."""
+def wait_for(client: Client, identifiers: Sequence[str], timeout: float | None, *, as_json: bool) -> int:
+    """Given ids of jobs, wait until all have ended, or the time is over; say how, and return the exit status."""
+    jobs = ended(client, identifiers, timeout)
+    for job in jobs:
+        if as_json:
+            print_json(job, indent=None)
+        else:
+            reason = f": {printable(str(job['reason']))}" if job["reason"] else ""
+            emit(f"{job['id']}: {job_view.state(job)}{reason} ({job_view.progress(job)})")
+    return worst(jobs)
+
+
+def ended(client: Client, identifiers: Sequence[str], timeout: float | None) -> list[Mapping[str, Any]]:
+    """Given ids of jobs, return the jobs when all have ended, or the time is over. Raise ServiceError.
+
+    A terminal is shown how far they are.
+    """
     until = None if timeout is None else time.monotonic() + timeout
     line = job_view.ProgressLine(sys.stderr)
     jobs: dict[str, Mapping[str, Any]] = {}
@@ -248,16 +263,11 @@ def _wait_for(client: Client, identifiers: Sequence[str], timeout: float | None,
                     break
     finally:
         line.clear()
-    for job in jobs.values():
-        if as_json:
-            print_json(job, indent=None)
-        else:
-            reason = f": {printable(str(job['reason']))}" if job["reason"] else ""
-            emit(f"{job['id']}: {job_view.state(job)}{reason} ({job_view.progress(job)})")
-    return _worst(jobs.values())
+    return list(jobs.values())
 
 
-def _worst(jobs: Any) -> int:
+def worst(jobs: Iterable[Mapping[str, Any]]) -> int:
+    """Given jobs, return the exit status that tells of the worst of them."""
     found = {_STATUS.get(str(job["state"]), _NOT_YET) for job in jobs}
     return next((status for status in (1, 3, _NOT_YET) if status in found), 0)
 

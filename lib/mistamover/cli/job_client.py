@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,22 +76,59 @@ class Client:
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
+    @contextlib.contextmanager
+    def opened(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, *, accepted: Collection[int] = ()
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Given a method and a path below the API, give the answer, whose content is still to be read.
+
+        Raise ServiceError where it is an error, unless its status is accepted, and ServiceAway where nobody answers.
+        """
+        sent = dict(headers or {})
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        with contextlib.closing(self._connection(_PATIENCE)) as connection:
+            answer = self._answer(connection, method, f"{_API}{path}", None, sent)
+            if answer.status >= 400 and answer.status not in accepted:
+                if method == "HEAD":
+                    # Its answer has no words; that to the same question does.
+                    self._once("GET", f"{_API}{path}", None, sent, _PATIENCE)
+                    raise ServiceAway(f"{self.url} answers one thing, and then another")
+                self._understood(answer.status, answer.read(1 << 16))
+            yield answer
+
     def _once(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> dict[str, Any]:
         with contextlib.closing(self._connection(timeout)) as connection:
-            try:
-                connection.request(method, urlsplit(self.url).path.rstrip("/") + path, content, dict(headers))
-                answer = connection.getresponse()
+            answer = self._answer(connection, method, path, content, headers)
+            with self._away():
                 text = answer.read()
-            except ssl.SSLCertVerificationError as error:
-                raise ServiceError(f"{self.url} cannot be trusted: {error.verify_message}; see --ca-file") from error
-            except (OSError, http.client.HTTPException) as error:
-                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise ServiceAway(
-                    f"{self.url} does not answer ({why}): does the front run, and is this its URL?"
-                ) from error
         return self._understood(answer.status, text)
+
+    def _answer(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+    ) -> http.client.HTTPResponse:
+        with self._away():
+            connection.request(method, urlsplit(self.url).path.rstrip("/") + path, content, dict(headers))
+            return connection.getresponse()
+
+    @contextlib.contextmanager
+    def _away(self) -> Iterator[None]:
+        """Turn what goes wrong with a connection into our errors."""
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
+            raise ServiceError(f"{self.url} cannot be trusted: {error.verify_message}; see --ca-file") from error
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            words = f"{self.url} does not answer ({why}): does the front run, and is this its URL?"
+            raise ServiceAway(words) from error
 
     def _understood(self, status: int, text: bytes) -> dict[str, Any]:
         try:

@@ -14,7 +14,7 @@ from mistamover.errors import MistamoverError
 #: Sub-commands, each a module of this package with NAME, HELP, configure and run.
 COMMANDS = (
     "status", "why", "history", "check", "quarantine", "pause", "resume", "receipts", "alert", "init", "watch-rate",
-    "import-destinations", "import-machines", "front", "worker", "job", "db", "token",
+    "import-destinations", "import-machines", "front", "worker", "job", "cart", "db", "token",
 )  # fmt: skip
 
 _EPILOG = """\
