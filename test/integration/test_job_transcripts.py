@@ -31,6 +31,11 @@ def blocks(text: str, beginning: str) -> list[str]:
     return found
 
 
+def _goes_on(command: str) -> bool:
+    """Tell whether a document in a command has not come to its end."""
+    return "<<END" in command and not command.endswith("\nEND")
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, sshd: PrivateSshd) -> Iterator[str]:
     """The page, with the paths, ports and hosts of a service that runs."""
@@ -38,6 +43,8 @@ def page(tmp_path_factory: pytest.TempPathFactory, sshd: PrivateSshd) -> Iterato
     place = fronts.site(directory / "site", sshd)
     (place.local / "forecast").mkdir()
     (place.local / "forecast/wind.nc").write_bytes(b"nine byte")
+    for name, content in (("foo.txt", b"foo\n"), ("bar.csv", b"a,b\n"), ("baz.ini", b"")):
+        (place.tape / name).write_bytes(content)
     port = free_port()
     with HttpSource() as source:
         source.files |= {"/koala.csv": b"species,lon,lat\n", "/private/koala.csv": b"species\n"}
@@ -45,6 +52,8 @@ def page(tmp_path_factory: pytest.TempPathFactory, sshd: PrivateSshd) -> Iterato
         for printed, real in (
             ("port = 6543", f"port = {port}\n    allow_private_addresses = True"),
             ("localhost:6543", f"localhost:{port}"),
+            # Not every host of tests has that program.
+            ("$(uuidgen)", "$(cat /proc/sys/kernel/random/uuid)"),
             ("http://data.example.org", source.url),
             ("user@hpc1.example.org/scratch/data", f"{sshd.user}@{sshd.host}:{sshd.port}{place.remote}"),
             ("/etc/mistamover/ssh_config", str(sshd.ssh_config)),
@@ -86,7 +95,7 @@ def test_the_lines_of_the_shell(page: str, tmp_path: Path) -> None:
         if line.startswith("$ "):
             commands.append(line[2:])
             wanted.append("")
-        elif commands and commands[-1].endswith("\\"):
+        elif commands and (commands[-1].endswith("\\") or _goes_on(commands[-1])):
             commands[-1] += f"\n{line}"
         else:
             wanted[-1] += f"{line}\n"

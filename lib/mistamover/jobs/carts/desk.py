@@ -7,7 +7,6 @@ the disk of the volume.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from mistamover.jobs.cart_model import VOLUME, BundleForm, BundleLayout, Cart, C
 from mistamover.jobs.carts import wishes
 from mistamover.jobs.carts.composing import check_format
 from mistamover.jobs.carts.members import manifest_name
+from mistamover.jobs.carts.removal import remove
 from mistamover.jobs.carts.volume import Volume
 from mistamover.jobs.model import Location, NewItem, Scope, Source
 from mistamover.jobs.requests import Caller, Request
@@ -158,9 +158,7 @@ class CartDesk:
             if cart is None or not cart.job.state.final:
                 continue
             try:
-                shutil.rmtree(self.volume.cart(job))
-            except FileNotFoundError:
-                pass
+                remove(self.volume, job)
             except OSError as error:
                 # A worker tries it again.
                 logger.error("the files of cart %s cannot be removed: %s", job, error, extra={"action": "cart"})
