@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mistamover.jobs import bell
-from mistamover.jobs.cart_model import CartFile, NewCart
+from mistamover.jobs.cart_model import BundleFormat, CartFile, NewCart
 from mistamover.jobs.carts.desk import CartDesk
 from mistamover.jobs.carts.volume import Volume
 from mistamover.jobs.model import ItemState, Job, JobState
@@ -40,9 +42,9 @@ class CartShop(Shop):
         self.carts = CartDesk(self.desk)
         self.volume = Volume(self.jobs.carts.volume)
 
-    def cart(self, uid: str, files: Mapping[str, str], *, stored: bool = False) -> Job:
+    def cart(self, uid: str, files: Mapping[str, str], **words: Any) -> Job:
         wanted = [CartFile(id=id, path=path) for id, path in files.items()]
-        return self.carts.create(REQUEST, NewCart(uid=uid, files=wanted, stored=stored))[0].job
+        return self.carts.create(REQUEST, NewCart(uid=uid, files=wanted, **words))[0].job
 
     def files(self, job: Job) -> dict[str, bytes]:
         top = self.volume.files(job.id)
@@ -64,8 +66,9 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(shop: CartShop, a
     archive.files = {f"f{number}": Archived(b"%d" % number * 40_000) for number in range(40)}
     archive.files["f30"].held = gate
     files = {f"f{number}": f"{number % 3}/f{number}" for number in range(40)}
-    job, stored = shop.cart("u", files), shop.cart("s", {"f1": "f1", "slow": "slow"}, stored=True)
-    archive.files["slow"] = Archived(CONTENT, held=gate)
+    job, stored = shop.cart("u", files), shop.cart("s", {"f1": "f1", "slow": "slow"}, stored=True, format="zip")
+    large = os.urandom(24 << 20)
+    archive.files["slow"] = Archived(large, held=gate)
     # Half-way in a file, with others done already, and others not begun.
     worker = shop.start()
     wait_until(lambda: shop.done(job) >= 30 and shop.done(stored) == 1, 30, "what can be done is done")
@@ -74,13 +77,21 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(shop: CartShop, a
     worker.wait(15)
     gets = archive.count("GET")
     gate.set()
+    worker = shop.start()
+    # In the middle of its bundle.
+    shop.until(stored, JobState.PACKAGING)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait(15)
+    assert not shop.volume.bundle(stored.id, BundleFormat.ZIP).exists()
     shop.start()
     assert shop.until(job).result == {"files": 40, "bytes": sum(len(archive.files[name].content) for name in files)}
     assert shop.files(job) == {path: archive.files[name].content for name, path in files.items()}
     # What was written down is not had again.
-    assert archive.count("GET") - gets <= 14
+    assert archive.count("GET") - gets <= 24
     shop.until(stored)
-    assert [path.name for path in shop.volume.cart(stored.id).iterdir()] == ["bundle.tar"]
+    (made,) = shop.volume.cart(stored.id).iterdir()
+    with zipfile.ZipFile(made) as bundle:
+        assert bundle.read("s/slow") == large
 
 
 def test_carts_end_while_an_archive_says_nothing(shop: CartShop, archive: Archive) -> None:
