@@ -86,6 +86,11 @@ BARS = (
     Bar(workload="W9", quantity="rate", way="ours, beside", ratio=True, at_least=True, limit=0.9),
     Bar(workload="W10 to ssh", quantity="time", ratio=True, limit=1.15, aim=0.8),
     Bar(workload="W10 from ssh", quantity="time", ratio=True, limit=1.15, aim=0.8),
+    # At least 70 % of the throughput.
+    Bar(workload="W11 small", quantity="time", ratio=True, limit=1.43, aim=1.0),
+    Bar(workload="W11 large", quantity="time", ratio=True, limit=1.43, aim=1.0),
+    Bar(workload="W11 small", quantity="first byte", limit=1),
+    Bar(workload="W11 small", quantity="memory of the front, RSS", limit=150),
 )
 
 

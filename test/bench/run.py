@@ -20,6 +20,7 @@ sys.path[:0] = [str(TOP / "lib"), str(TOP / "test")]  # the checkout's own, wher
 
 from bench import machine, plots, report, results  # noqa: E402
 from bench.backlog import w6  # noqa: E402
+from bench.carts import w11  # noqa: E402
 from bench.frame import Bench  # noqa: E402
 from bench.idle import w7  # noqa: E402
 from bench.jobs import w10  # noqa: E402
@@ -40,6 +41,7 @@ WORKLOADS: dict[str, Callable[[Bench], Results]] = {
     "W8": w8,
     "W9": w9,
     "W10": w10,
+    "W11": w11,
 }
 DOC = TOP / "doc" / "benchmarks"
 

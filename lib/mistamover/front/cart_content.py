@@ -12,7 +12,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
@@ -30,10 +30,14 @@ from mistamover.jobs.carts.tar import VirtualTar
 
 logger = logging.getLogger(__name__)
 
-#: Bytes that are read at a time, between which bounds, and how many all downloads may so have in memory: each has about
-#: three such pieces. Large ones are faster (measured: 256 KiB takes twice the processor's time of 1 MiB).
+#: Bytes that are read at a time: a download begins with the smallest piece, and each may be twice the one before. Large
+#: ones are faster (measured: 256 KiB takes twice the processor's time of 1 MiB), but each download has about three of
+#: them in memory, and all downloads together may have `_IN_MEMORY` of one each.
 _LARGEST_PIECE, _SMALLEST_PIECE = 1 << 20, 64 << 10
-_IN_MEMORY = 16 << 20
+_IN_MEMORY = 4 << 20
+
+#: Bytes of a piece of what cannot be begun anywhere.
+_USUAL_PIECE = 256 << 10
 
 #: Characters of a file's name that need no quotes in a header; others become underscores.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=@-]")
@@ -104,7 +108,7 @@ def _opened(front: Front, cart: Cart, name: str) -> Reading:
 
 def _made(front: Front, cart: Cart, name: str, number: int) -> Reading:
     top = name.removesuffix(f".{cart.form.format.value}") or name
-    mtime, piece = cart.job.ended or cart.job.created, _piece(front)
+    mtime = cart.job.ended or cart.job.created
 
     def close() -> None:
         front.downloads.end(number)
@@ -113,12 +117,14 @@ def _made(front: Front, cart: Cart, name: str, number: int) -> Reading:
         tar = _tar(front, cart, top)
 
         def begin(offset: int) -> Iterator[bytes]:
-            return _whole(tar.pieces(offset, piece=piece))
+            return _whole(_by_and_by(front, offset, lambda at, most: b"".join(tar.pieces(at, at + most, piece=most))))
 
         return Reading(begin, size=tar.size, mtime=mtime, close=close)
     members = _members(front, cart, top)
     # It has no ranges, and so always begins with its first byte.
-    return Reading(lambda _: _whole(pieces(cart.form, members, piece=piece)), size=None, mtime=mtime, close=close)
+    return Reading(
+        lambda _: _whole(pieces(cart.form, members, piece=_USUAL_PIECE)), size=None, mtime=mtime, close=close
+    )
 
 
 def _whole(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -151,12 +157,10 @@ def _stored(front: Front, cart: Cart, number: int) -> Reading:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise BundleBroken(f"the bundle is not there: {error.strerror}") from error
-    there, most = os.fstat(descriptor), _piece(front)
+    there = os.fstat(descriptor)
 
     def begin(offset: int) -> Iterator[bytes]:
-        while piece := os.pread(descriptor, most, offset):
-            yield piece
-            offset += len(piece)
+        return _by_and_by(front, offset, lambda at, most: os.pread(descriptor, most, at))
 
     def close() -> None:
         os.close(descriptor)
@@ -168,6 +172,10 @@ def _stored(front: Front, cart: Cart, number: int) -> Reading:
     return Reading(begin, size=there.st_size, mtime=there.st_mtime, close=close)
 
 
-def _piece(front: Front) -> int:
-    """Return how large the pieces of one more download may be."""
-    return max(_SMALLEST_PIECE, min(_LARGEST_PIECE, _IN_MEMORY // max(1, front.downloads.count)))
+def _by_and_by(front: Front, offset: int, read: Callable[[int, int], bytes]) -> Iterator[bytes]:
+    """Given where to begin and what reads so many bytes at a place, yield all from there on in pieces."""
+    most = _SMALLEST_PIECE
+    while piece := read(offset, most):
+        yield piece
+        offset += len(piece)
+        most = min(2 * most, _LARGEST_PIECE, max(_SMALLEST_PIECE, _IN_MEMORY // max(1, front.downloads.count)))
