@@ -12,12 +12,23 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
 from mistamover.front.cart_content import need_ready, send
-from mistamover.front.context import front_of
+from mistamover.front.context import Front, front_of
 from mistamover.front.rest import views
 from mistamover.front.rest.bodies import CartBody
-from mistamover.front.rest.rest_common import ERRORS, Cursor, Key, Limit, Reader, Submitter, request_hash, shown_to
+from mistamover.front.rest.rest_common import (
+    ERRORS,
+    Cursor,
+    Key,
+    Limit,
+    Reader,
+    Submitter,
+    Wait,
+    request_hash,
+    shown_to,
+)
 from mistamover.front.rest.rest_files import CONTENT_RESPONSES
 from mistamover.jobs.cart_model import CartFile, CartState, NewCart
+from mistamover.jobs.requests import Caller
 from mistamover.jobs.requests import Request as Asked
 
 router = APIRouter(tags=["carts"], responses=ERRORS)
@@ -77,10 +88,13 @@ def purge(request: Request, who: Submitter, unused: Unused) -> Response:
 
 
 @router.get("/carts/{uid}", response_model=views.CartView)
-def show(request: Request, who: Reader, uid: str) -> Response:
-    """Show the newest cart of a uid, and how far it is."""
+async def show(request: Request, who: Reader, uid: str, wait: Wait = 0) -> Response:
+    """Show the newest cart of a uid, and how far it is; with `wait`, as soon as it is ready or in error."""
     front = front_of(request)
-    return JSONResponse(shown_to(front, who).cart(front.carts.need(uid), time.time()))
+    if wait:
+        cart = await run_in_threadpool(front.carts.need, uid)
+        await front.feed.ended(cart.job.id, min(wait, front.settings.front.sync_timeout))
+    return await run_in_threadpool(_shown, front, who, uid)
 
 
 @router.delete("/carts/{uid}", status_code=204, responses={204: {"description": "It is no more.", "model": None}})
@@ -110,6 +124,10 @@ async def content(request: Request, who: Reader, uid: str, filename: FileName = 
     cart = await run_in_threadpool(front.carts.need, uid)
     need_ready(cart)
     return await send(front, Headers(scope=request.scope), cart, filename, head=request.method == "HEAD")
+
+
+def _shown(front: Front, who: Caller, uid: str) -> Response:
+    return JSONResponse(shown_to(front, who).cart(front.carts.need(uid), time.time()))
 
 
 def _new(body: CartBody) -> NewCart:
