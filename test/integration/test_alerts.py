@@ -13,12 +13,16 @@ import psutil
 import pytest
 
 from agents import agent_of, kill, log_of, none_left, processes_of, said_by
+from mistamover.alerts import state
+from mistamover.alerts.incidents import Incident
+from mistamover.report import alerting
 from mistamover.testing.sshd import PrivateSshd
 from receivers import Hook, Mailbox, hook_server, mail_server, silent_server
 from support import Site, free_port, wait_until, write_ini
 
-#: Seconds: what an incident must last, here.
-AFTER = 0.6
+#: Seconds: what an incident must last, here, and for how long news are gathered.
+AFTER = 0.4
+GATHER = 0.4
 
 EMAIL = {
     "from": "agent@example.org",
@@ -26,6 +30,7 @@ EMAIL = {
     "subject": "Site",
     "threshold": "CRITICAL",
     "after": AFTER,
+    "gather_time": GATHER,
 }
 
 
@@ -43,8 +48,17 @@ def alerts_pid(site: Site) -> int:
     return process.pid
 
 
-def quiet(seconds: float = AFTER + 4) -> None:
-    """Let pass what it would take to send one mail more: news are gathered for 2 s, and looked for every second."""
+def known(site: Site) -> tuple[Incident, ...] | None:
+    """Return the incidents that are remembered."""
+    remembered = state.read(alerting.directory_of(site.state))
+    return remembered.incidents if remembered else None
+
+
+def quiet(seconds: float = AFTER + 2 * GATHER + 1.2) -> None:
+    """Let pass what it would take to send one mail more.
+
+    News are looked for twice in the time for which they are gathered, and the queue of mails twice a second.
+    """
     threading.Event().wait(seconds)
 
 
@@ -103,17 +117,18 @@ def test_a_server_that_is_away_is_one_mail_and_its_return_another(scratch: Path,
 
 def test_a_blip_is_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
     box = Mailbox()
-    email = {"email": {**EMAIL, "after": 8}}
+    email = {"email": {**EMAIL, "after": 6}}
     with site_with_mail(scratch, private_sshd) as (site, port), mail_server(port, box):
         site.write_global(**email)
         with agent_of(site) as agent:
             private_sshd.stop()
             (site.streams["one"].source / "f").write_text("content")
-            wait_until(lambda: said_by(site, "one").state.value == "UNREACHABLE", 15, "the target is unreachable")
+            wait_until(lambda: known(site), 15, "it is known that the target is unreachable")
             private_sshd.start()
             agent.reload()
             wait_until(lambda: (site.streams["one"].target / "f").exists(), 20, "delivered")
-            quiet(12)
+            wait_until(lambda: known(site) == (), 20, "it is forgotten")
+            quiet()
     assert box.mails == []
 
 
@@ -156,7 +171,7 @@ def test_a_quarantine_is_told_with_the_command_that_retries(scratch: Path, sshd:
 def test_messages_of_the_logs_that_belong_to_no_incident_are_one_mail(scratch: Path, sshd: PrivateSshd) -> None:
     box = Mailbox()
     with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box):
-        site.write_global(email={"threshold": "ERROR"}, logging={"email_timer": 3})
+        site.write_global(email={"threshold": "ERROR"}, logging={"email_timer": 1})
         with agent_of(site):
             alerts_pid(site)
             with (site.logs / "links.log").open("a") as log:

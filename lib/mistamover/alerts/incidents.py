@@ -75,7 +75,7 @@ class Rules:
     after: float
     remind_interval: float
     """0 reminds of nothing."""
-    gather: float = 2.0
+    gather: float
     """What is due within so many seconds is told together."""
 
 

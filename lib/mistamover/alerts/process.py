@@ -35,7 +35,7 @@ from mistamover.report.snapshot import LOCK_FILE, lock
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Longest time between two looks, in seconds.
 _LOOK = 1.0
 
 #: Longest pauses, in seconds, between attempts to send mail and to tell programs.
@@ -60,7 +60,7 @@ def run(settings: Settings, began: float) -> int:
             return 1
         alerts = Alerts(settings, began)
         alerts.start()
-        while not stop.wait(_LOOK):
+        while not stop.wait(alerts.pause):
             alerts.look(time.time())
     except Exception:
         logger.exception("the process of alerts ends because of an error")
@@ -77,7 +77,9 @@ class Alerts:
         self._settings = settings
         self._alerts: AlertSettings = settings.alerts
         self._directory = alerting.directory_of(settings.state_dir)
-        self._rules = Rules(after=self._alerts.after, remind_interval=self._alerts.remind_interval)
+        self._rules = Rules(
+            after=self._alerts.after, remind_interval=self._alerts.remind_interval, gather=self._alerts.gather_time
+        )
         self._logs = (settings.log.directory, *(stream.log.directory for stream in settings.streams))
         self._looker = Looker(settings, os.getppid())
         self._ways = ways(self._alerts)
@@ -88,6 +90,11 @@ class Alerts:
         self._state = state.read(self._directory) or State(positions=tail.at_the_end(self._logs))
         self._said: AlertReport | None = None
         self._unwritten = ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks: what is gathered for a shorter time is looked for more often."""
+        return min(_LOOK, self._rules.gather / 2)
 
     def start(self) -> None:
         """Begin to hand over what waits."""

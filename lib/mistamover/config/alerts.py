@@ -30,6 +30,7 @@ def build_alerts(values: Values) -> AlertSettings | None:
     return AlertSettings(
         after=values.amount(_MAIL, "after"),
         remind_interval=values.amount(_MAIL, "remind_interval"),
+        gather_time=values.amount(_MAIL, "gather_time"),
         threshold=values.text(_MAIL, "threshold") or "ERROR",
         collect_time=values.amount("logging", "email_timer"),
         mail=mail,

@@ -303,6 +303,8 @@ class AlertSettings:
     """Seconds that an incident lasts before it is told, and is over before that is told."""
     remind_interval: float
     """Seconds; 0 reminds of nothing."""
+    gather_time: float
+    """Seconds; what is due within them is told together."""
     threshold: str
     """The least important level of log messages that are mailed."""
     collect_time: float
