@@ -43,7 +43,8 @@ class JobSite:
         self.places = {name: (place or directory) / name for name in ("here", "there", "far")}
         for path in self.places.values():
             path.mkdir(parents=True, exist_ok=True)
-        lines = ["[global]", f"top = {directory}", "data_stream_list =", "[front]", "enabled = True"]
+        lines = ["[global]", f"top = {directory}", "data_stream_list =", "restart_pause = 0.2"]
+        lines += ["[front]", "enabled = True"]
         lines += [f"port = {self.port}", "anonymous = submit"]
         lines += [f"{key} = {value}" for key, value in (front or {}).items()]
         lines += ["[engine]", *(f"{key} = {value}" for key, value in (engine or {}).items())]

@@ -319,6 +319,7 @@ class Site:
                 "data_stream_list": " ".join(self.streams),
                 "general_poll_interval": 0.5,
                 "stop_timeout": 5,
+                "restart_pause": 0.2,
             },
             "outgoing": {"transfer_protocol": "rsync_ssh", "retry_count": 3, "stop_file_poll_interval": 0.5},
             "logging": {"base_log_dir": "$(global:top)/log", "log_level": "DEBUG"},

@@ -186,7 +186,13 @@ def test_messages_of_the_logs_that_belong_to_no_incident_are_one_mail(scratch: P
 @pytest.mark.slow
 def test_a_process_that_keeps_dying_and_a_broken_file_are_told(scratch: Path, sshd: PrivateSshd) -> None:
     box = Mailbox()
-    with site_with_mail(scratch, sshd) as (site, port), mail_server(port, box), agent_of(site) as agent:
+    # It has to be away for longer than an incident must last.
+    pause = {"restart_pause": 1}
+    with (
+        site_with_mail(scratch, sshd, **{"global": pause}) as (site, port),
+        mail_server(port, box),
+        agent_of(site) as agent,
+    ):
         write_ini(site.conf / "ds_one.ini", {"outgoing": {"retry_count": "many"}}, mode=0o400)
         mails(box, 1)
         site.add("one", data_stream={"settle_time": 0.2, "rescan_interval": 2}, outgoing={"retry_count": 1})

@@ -271,7 +271,7 @@ def test_a_killed_stream_comes_back_alone(site: Site) -> None:
     with agent_of(site) as agent:
         before = until_up(site, agent)
         os.kill(before["one"], signal.SIGKILL)
-        until_log(site, "was killed by SIGKILL; starting it again in 1 s")
+        until_log(site, "was killed by SIGKILL; starting it again in 0.2 s")
         wait_until(lambda: (p := stream_pid(site, "one", agent.pid)) and p != before["one"], 15, "one is back")
         deliver(one)
         deliver(two)

@@ -246,6 +246,7 @@ def _settings(draft: _Draft, streams: Iterable[StreamSettings]) -> Settings:
         state_dir=_service_path(draft, "state_dir"),
         pid_file=_service_path(draft, "pid_file"),
         rescan_interval=service.amount("global", "general_poll_interval"),
+        restart_pause=service.amount("global", "restart_pause"),
         stop_timeout=service.amount("global", "stop_timeout"),
         log=build_log(service),
         debug=service.flag("global", "debug_on"),

@@ -323,6 +323,8 @@ class Settings:
     pid_file: Path
     rescan_interval: float
     """`general_poll_interval`: seconds between two looks at the configuration files."""
+    restart_pause: float
+    """Seconds before a process that has died is started again, the first time."""
     stop_timeout: float
     log: LogSettings
     debug: bool

@@ -15,9 +15,6 @@ from mistamover.master.links import Fork
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before it is started again when it has died; what it has to tell waits on the disk.
-_PAUSE = 2.0
-
 #: Seconds that it gets to end.
 _END = 5.0
 
@@ -61,8 +58,10 @@ class AlertsProcess:
         if self._replaced:
             self._replaced = False
         elif self._settings is not None:
-            logger.error("the process of alerts %s; starting it again in %g s", words, _PAUSE)
-            self._start_at = now + _PAUSE
+            # What it has to tell waits on the disk.
+            pause = self._settings.restart_pause
+            logger.error("the process of alerts %s; starting it again in %g s", words, pause)
+            self._start_at = now + pause
 
     def next_moment(self) -> float | None:
         """Return when `tick` has something to do."""

@@ -22,8 +22,7 @@ from mistamover.report.mastership import ChildReport
 #: Seconds after which a process counts as running well.
 START_SECONDS = 5.0
 
-#: Seconds before the first restart; doubles up to the longest.
-_FIRST_PAUSE = 1.0
+#: Seconds before a restart at most: the first pause is doubled up to this.
 _LONGEST_PAUSE = 60.0
 
 #: Seconds beyond its own `stop_timeout` after which a process is killed.
@@ -75,6 +74,8 @@ class Child(Generic[S]):
     settings: S
     arrivals: bool = False
     """Whether it is the stream's arrival monitor, and not what sends."""
+    first_pause: float = 1.0
+    """Seconds before the first restart."""
     state: ChildState = ChildState.BACKOFF
     pid: int | None = None
     since: float = 0.0
@@ -133,7 +134,7 @@ class Child(Generic[S]):
         """Return the seconds between the last failure and the restart; 0 when there was none."""
         if not self.failures:
             return 0.0
-        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
+        return min(_LONGEST_PAUSE, self.first_pause * 2.0 ** min(self.failures - 1, 10))
 
     def hurry(self, now: float) -> None:
         """Given the time, let a restart that waits go at once: the operator asked for it."""

@@ -62,11 +62,13 @@ class JobProcesses:
         """Given how to run a function in a process of its own (returns the process's number), run nothing yet."""
         self._fork = fork
         self._wanted: dict[str, Program] = {}
+        self._first_pause = 0.0
         self._children: dict[str, Child[Program]] = {}
 
     def consider(self, settings: Settings, now: float) -> None:
         """Given the settings and the time, see to it that they run with them, or not at all."""
         self._wanted = {program.name: program for program in programs(settings)}
+        self._first_pause = settings.restart_pause
         self.tick(now)
 
     def tick(self, now: float) -> None:
@@ -91,7 +93,7 @@ class JobProcesses:
         if not asked:
             pause = child.retry_at - now
             name = child.settings.name
-            logger.error("the job %s %s (see its log); starting it again in %.0f s", name, child.last_exit, pause)
+            logger.error("the job %s %s (see its log); starting it again in %.3g s", name, child.last_exit, pause)
         self._agree(now)
 
     def hurry(self, now: float) -> None:
@@ -131,9 +133,11 @@ class JobProcesses:
         self._children = {name: child for name, child in self._children.items() if not child.gone}
         for name in (FRONT, WORKER):
             child, wanted = self._children.get(name), self._wanted.get(name)
+            if child is not None:
+                child.first_pause = self._first_pause
             if child is None:
                 if wanted is not None:
-                    self._children[name] = Child(settings=wanted, retry_at=now)
+                    self._children[name] = Child(settings=wanted, first_pause=self._first_pause, retry_at=now)
             elif child.state is ChildState.STOPPING:
                 child.successor = wanted
                 return

@@ -132,10 +132,11 @@ class Master:
         for name, stream in wanted.items():
             known = self._children.get(name)
             if known is None or known.gone:
-                self._children[name] = Child(settings=stream, arrivals=name[1], retry_at=now)
+                known = self._children[name] = Child(settings=stream, arrivals=name[1], retry_at=now)
             elif (known.successor or known.settings) != stream:
                 logger.info("%s: its configuration has changed: starting it anew", known.label)
                 self._stop(known, now, successor=stream)
+            known.first_pause = settings.restart_pause
         for stream in settings.streams:
             if not stream.targets and not stream.parts and stream.monitor is None:
                 logger.info("stream %s: transfer_protocol = none: nothing to send", stream.name)
@@ -202,7 +203,7 @@ class Master:
             child.state = ChildState.ENDED
         if child.state is ChildState.BACKOFF and not stopping:
             pause = child.retry_at - time.monotonic()
-            logger.error("%s: its process %s; starting it again in %.0f s", child.label, child.last_exit, pause)
+            logger.error("%s: its process %s; starting it again in %.3g s", child.label, child.last_exit, pause)
         elif child.state is ChildState.ENDED and one_off and code != 0:
             self._failed.append(child.settings.name)
 

@@ -168,3 +168,13 @@ def test_ends_in_words() -> None:
     assert how_it_ended(-9) == "was killed by SIGKILL"
     assert how_it_ended(3) == "ended with status 3"
     assert all(how_it_ended(code) for code in Exit)
+
+
+def test_the_first_pause_is_as_it_is_configured(settings: StreamSettings) -> None:
+    child, now, pauses = Child(settings=settings, first_pause=0.25), 0.0, []
+    for _ in range(12):
+        child.started(7, now)
+        child.exited("was killed", False, now)
+        pauses.append(child.retry_at - now)
+        now = child.retry_at
+    assert pauses == [min(60.0, 0.25 * 2**number) for number in range(12)]

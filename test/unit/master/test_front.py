@@ -59,7 +59,7 @@ def sleepers() -> Iterator[Sleepers]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load(Site(tmp_path, front={"enabled": True}).global_ini, {})
+    return load(Site(tmp_path, front={"enabled": True}, **{"global": {"restart_pause": 1}}).global_ini, {})
 
 
 def changed(settings: Settings) -> Settings:
