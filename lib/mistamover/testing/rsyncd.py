@@ -145,6 +145,7 @@ class PrivateRsyncd:
         lines = [
             f"address = {self.host}",
             f"port = {port}",
+            "socket options = TCP_NODELAY",
             f"log file = {self.log}",
             f"lock file = {self.directory / 'lock'}",
             f"secrets file = {self.directory / 'secrets'}",
