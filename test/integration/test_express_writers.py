@@ -8,7 +8,7 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -217,16 +217,24 @@ def _stopped_half_way(site: Site, one: Stream) -> list[psutil.Process]:
     return found
 
 
+def _victims(one: Stream, names: Iterable[str]) -> dict[str, bytes]:
+    """Return which files are to change: one that has arrived, the next to come, and the last."""
+    arrived = {os.fsdecode(name) for name in laws.public(one)}
+    here = sorted(name for name in names if os.path.lexists(one.source / name))
+    there, coming = [name for name in here if name in arrived], [name for name in here if name not in arrived]
+    assert there and len(coming) > 1, f"{len(arrived)} have arrived, {len(here)} are here: none to change"
+    return dict.fromkeys((there[0], coming[0], coming[-1]), b"")
+
+
 @pytest.mark.parametrize("change", [append, rewrite, replace])
-@pytest.mark.parametrize("which", ["has arrived", "comes next", "comes last"])
-def test_a_file_that_changes_while_its_batch_is_under_way_arrives_in_its_last_version(
-    sshd: PrivateSshd, scratch: Path, which: str, change: Callable[[Path, bytes], None]
+def test_files_that_change_while_their_batch_is_under_way_arrive_in_their_last_version(
+    sshd: PrivateSshd, scratch: Path, change: Callable[[Path, bytes], None]
 ) -> None:
-    """The receiver is stopped half way, so that its pipe is full; the file is there, in the pipe, or not yet read."""
+    """The receiver is stopped half way, so that its pipe is full; one is there, one in the pipe, one not yet read."""
     size, count = 100_000, 800
     site, one = laws.make(scratch, sshd)
     old = {f"d/{number:03}": os.urandom(size) for number in range(count)}
-    with laws.lawful(site, one, timeout=20):
+    with laws.lawful(site, one, timeout=20), contextlib.ExitStack() as watching:
         laws.arrived(one, {b"warm": laws.put(one.source / "warm", b"up")})
         wait_until(lambda: len(receivers_of(site)) == 1, 10, "the receiver waits")
         for name, content in old.items():
@@ -234,25 +242,27 @@ def test_a_file_that_changes_while_its_batch_is_under_way_arrives_in_its_last_ve
         (scratch / "d").rename(one.source / "d")
         stopped = wait_until(lambda: _stopped_half_way(site, one), 20, "the batch is half way", every=0.0005)
         try:
-            arrived = {os.fsdecode(name) for name in laws.public(one)}
-            here = sorted(name for name in old if os.path.lexists(one.source / name))
-            choice = [name for name in here if (name in arrived) == (which == "has arrived")]
-            assert choice, f"{len(arrived)} have arrived, {len(here)} are here: none to change"
-            victim = choice[-1 if which == "comes last" else 0]
-            new = old[victim] + b"appended" if change is append else os.urandom(size)
-            with versions_in_order(one.target / victim, old[victim], new) as witness:
-                change(one.source / victim, new)
-                for process in stopped:
-                    process.resume()
-                promised = {name.encode(): laws.digest(content) for name, content in old.items() if name != victim}
-                laws.arrived(one, {**promised, victim.encode(): laws.digest(new)}, timeout=20)
-                laws.settled(site, one, timeout=15)
-                wait_until(lambda: witness.looks > 20, 10, "the witness has looked")
+            new = _victims(one, old)
+            for name in new:
+                new[name] = old[name] + b"appended" if change is append else os.urandom(size)
+            witnesses = [
+                watching.enter_context(versions_in_order(one.target / name, old[name], new[name])) for name in new
+            ]
+            for name, content in new.items():
+                change(one.source / name, content)
+            for process in stopped:
+                process.resume()
+            promised = {name.encode(): laws.digest(content) for name, content in {**old, **new}.items()}
+            laws.arrived(one, promised, timeout=20)
+            laws.settled(site, one, timeout=15)
+            wait_until(lambda: all(witness.looks > 20 for witness in witnesses), 10, "the witnesses have looked")
+            watching.close()
         finally:
             for process in stopped:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
-        witness.swear()
+        for witness in witnesses:
+            witness.swear()
         records = [record for record in site.history() if record["kind"] == "file"]
         assert {record["attempts"] for record in records} == {0}
         times = Counter(record["name"] for record in records if not record["kept"])
