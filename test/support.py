@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from mistamover.cli.main import main
 from mistamover.cli.status_view import as_json
 from mistamover.cli.stream_report import report_on
 from mistamover.config.load import load
@@ -28,6 +30,10 @@ from mistamover.errors import MistamoverError
 from mistamover.testing.sshd import PrivateSshd
 
 TOP = Path(__file__).resolve().parents[1]
+#: Commands that only look.
+_QUESTIONS = ("status", "why", "history")
+#: Standard output, standard error and the working directory are the process's.
+_one_at_a_time = threading.Lock()
 #: Sections of an INI file: section -> key -> value.
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -182,6 +188,9 @@ class Site:
     `Site(directory, sshd, rsync_ssh={"bandwidth_limit": "100"})`, `site.add("two", outgoing={"retry_count": 0})`.
     """
 
+    foreign = False
+    """Whether it has packages that this process has not."""
+
     def __init__(self, directory: Path, sshd: PrivateSshd | None = None, **sections: Mapping[str, object]) -> None:
         """Given a directory and the server that the streams deliver to, make the layout and the global file."""
         self.directory = directory
@@ -243,8 +252,14 @@ class Site:
         return self.run("--one-off", str(self.global_ini), timeout=timeout)
 
     def ask(self, command: str, *words: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        """Given `status`, `why` or `history` with its words, ask it about this site."""
-        return self.run(command, "-c", str(self.global_ini), *words, timeout=timeout)
+        """Given `status`, `why` or `history` with its words, ask it about this site.
+
+        These three are asked in this process, where that is possible: to start one takes longer than the answer.
+        """
+        argv = [command, "-c", str(self.global_ini), *words]
+        if command not in _QUESTIONS or "--watch" in words or self.foreign:
+            return self.run(*argv, timeout=timeout)
+        return answer(argv, self.directory)
 
     def status(self) -> dict[str, Any]:
         """Return what `status --json` says; an empty dictionary if it says nothing usable.
@@ -340,6 +355,25 @@ class Site:
                 "target_dir": stream.target,
             },
         }
+
+
+def answer(argv: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Given the words of a command that only looks, and a working directory, run it here and return how it went."""
+    with (
+        _one_at_a_time,
+        contextlib.chdir(directory),
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as out,
+        contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as err,
+    ):
+        try:
+            status = main(argv)
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            status = end.code
+        out.flush()
+        err.flush()
+        said = [stream.buffer.getvalue().decode(errors="replace") for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(argv, status, *said)
 
 
 def _kill_session(leader: int) -> None:

@@ -18,7 +18,7 @@ from mistamover.alerts.incidents import Incident
 from mistamover.report import alerting
 from mistamover.testing.sshd import PrivateSshd
 from receivers import Hook, Mailbox, hook_server, mail_server, silent_server
-from support import Site, free_port, wait_until, write_ini
+from support import Site, free_port, merged, wait_until, write_ini
 
 #: Seconds: what an incident must last, here, and for how long news are gathered.
 AFTER = 0.4
@@ -72,7 +72,7 @@ def site_with_mail(
 ) -> Iterator[tuple[Site, int]]:
     """Make a site whose mail goes to a port of the loopback; yield both."""
     port = free_port()
-    everywhere = {"email": {**EMAIL, "smarthost": f"127.0.0.1:{port}"}, **sections}
+    everywhere = merged({"email": EMAIL}, sections, {"email": {"smarthost": f"127.0.0.1:{port}"}})
     site = Site(scratch, sshd, **everywhere)
     for name in names:
         site.add(name, data_stream={"settle_time": 0.2, "rescan_interval": 2}, outgoing={"retry_count": 1})
@@ -84,7 +84,8 @@ def test_a_server_that_is_away_is_one_mail_and_its_return_another(scratch: Path,
     box = Mailbox()
     names = ("one", "two")
     with (
-        site_with_mail(scratch, private_sshd, names=names) as (site, port),
+        # Both streams have to notice while news are gathered.
+        site_with_mail(scratch, private_sshd, names=names, email={"gather_time": 2}) as (site, port),
         mail_server(port, box),
         agent_of(site) as agent,
     ):
@@ -92,12 +93,12 @@ def test_a_server_that_is_away_is_one_mail_and_its_return_another(scratch: Path,
         for stream in site.streams.values():
             (stream.source / "f 1").write_text("content")
         mails(box, 1)
-        quiet()
+        quiet(AFTER + 4)
         assert len(box.mails) == 1
         private_sshd.start()
         agent.reload()
         mails(box, 2, timeout=60)
-        quiet()
+        quiet(AFTER + 4)
     opened, closed = box.mails
     assert len(box.mails) == 2
     assert opened["Subject"].startswith("Site: unreachable: 127.0.0.1 port ")
@@ -225,7 +226,7 @@ def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_ssh
         stream = site.streams["one"]
         private_sshd.stop()
         (stream.source / "f").write_text("content")
-        wait_until(lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.5)
+        wait_until(lambda: "1 mail waits: " in site.ask("status").stdout, 30, "status speaks of the mail", every=0.1)
         said = site.ask("status").stdout
         assert f"alerts: 1 mail waits: the mail server 127.0.0.1:{port}: Connection refused" in said
         # Nothing waits for the mail.
@@ -234,11 +235,11 @@ def test_mail_waits_for_its_server_and_status_says_so(scratch: Path, private_ssh
         wait_until(lambda: (stream.target / "f").exists(), 60, "delivered")
         kill(alerts_pid(site))
         alerts_pid(site)
-        wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.5)
+        wait_until(lambda: "2 mails wait: " in site.ask("status").stdout, 30, "both mails wait", every=0.1)
         assert site.ask("status").returncode == 1
         with mail_server(port, box):
             mails(box, 2)
-            wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.5)
+            wait_until(lambda: "alerts" not in site.ask("status").stdout, 10, "status is quiet", every=0.1)
             quiet()
         assert site.ask("status").returncode == 0
     assert [subject.partition("127")[0] for subject in box.subjects] == [
@@ -293,7 +294,7 @@ def test_every_delivery_is_posted_in_order_also_through_kills_and_outages(scratc
             names += drop(site, "one", *range(400, 420))
             refused = len(hook.raw)
             wait_until(lambda: len(hook.raw) > refused, 20, "a message is refused")
-            wait_until(lambda: "notifications wait: " in site.ask("status").stdout, 10, "status says so", every=0.5)
+            wait_until(lambda: "notifications wait: " in site.ask("status").stdout, 10, "status says so", every=0.1)
             kill(alerts_pid(site))
             hook.status = 200
             wait_until(lambda: set(hook.names()) >= set(names), 30, "all were posted")

@@ -53,6 +53,8 @@ class TestExample(Contract):
 class _Extended(Site):
     """A site whose agent has the example installed, as the package `plain`."""
 
+    foreign = True
+
     def environment(self) -> dict[str, str]:
         """See `Site.environment`."""
         return {**super().environment(), "PYTHONPATH": f"{TOP / 'lib'}:{self.directory / 'installed'}"}

@@ -172,9 +172,18 @@ def test_why_tells_which_target_lacks_a_file(scratch: Path, sshd: PrivateSshd) -
         wait_until(lambda: there(site, "a"), 30, "one target has it")
         path = str(stream.source / "f")
         wait_until(lambda: "still lacking: one@b" in site.ask("why", path).stdout, 20, "why names the other one")
-        parts = json.loads(site.ask("why", "--json", path).stdout)["parts"]
-        assert [part["action"] for part in parts] == ["done", "wait"]
+
+        def actions() -> list[str]:
+            return [part["action"] for part in json.loads(site.ask("why", "--json", path).stdout)["parts"]]
+
+        # It is tried again now and then, and waits in between.
+        wait_until(lambda: actions() == ["done", "wait"], 20, "one target has it, the other one waits")
         assert "DONE" in site.ask("why", "one@a:f").stdout
+    # The commands themselves say what they say when they are run in the process of the tests, with the same status.
+    for words in (["status", "--json"], ["why", path], ["why", "nothing"], ["history"], ["history", "--nonsense"]):
+        command, *rest = words
+        alone, here = site.run(command, "-c", str(site.global_ini), *rest), site.ask(*words)
+        assert (alone.stdout, alone.stderr, alone.returncode) == (here.stdout, here.stderr, here.returncode)
 
 
 def test_a_ledger_that_begins_anew_is_read_anew(scratch: Path, sshd: PrivateSshd) -> None:
