@@ -8,12 +8,11 @@ import threading
 from pathlib import Path
 
 import psutil
-import pytest
 
 import laws
 from mistamover.testing.sshd import PrivateSshd
 from mistamover.transport.leftovers import Leftovers, temporary_prefixes
-from support import contents, wait_until
+from support import Stream, contents, wait_until
 
 SIZE = 2 * 1024 * 1024
 NAMES = ("plain", "with blank", "new\nline", "-dash $HOME;*", "x" * 250)
@@ -35,21 +34,34 @@ def temporaries(target: Path) -> list[bytes]:
     return [name for name in os.listdir(os.fsencode(target)) if name.startswith(b".") and name != b".mistamover"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_killed_receiver_leaves_nothing(sshd: PrivateSshd, scratch: Path, name: str) -> None:
-    site, one = laws.make(scratch, sshd, everywhere=laws.slow({}, SIZE, 2))
-    foreign = one.target / f".{name[:200]}.backup-of-mine"
-    foreign.write_bytes(b"not ours")
+def test_a_killed_receiver_leaves_nothing(sshd: PrivateSshd, scratch: Path) -> None:
+    """Each name in a stream of its own."""
+    site, one = laws.make(scratch, sshd, everywhere=laws.slow({}, SIZE, 3))
+    quick = {"settle_time": 0.3, "rescan_interval": 3}
+    streams = [one, *(site.add(f"s{number}", data_stream=dict(quick)) for number in range(1, len(NAMES)))]
+    foreign = {stream.name: f".{name[:200]}.backup-of-mine" for stream, name in zip(streams, NAMES, strict=True)}
+    contents_of = {name: os.urandom(SIZE) for name in NAMES}
+    for stream in streams:
+        (stream.target / foreign[stream.name]).write_bytes(b"not ours")
+
+    def ours(stream: Stream) -> set[bytes]:
+        return {entry for entry in temporaries(stream.target) if entry != os.fsencode(foreign[stream.name])}
+
     with site.running():
-        content = os.urandom(SIZE)
-        laws.put(one.source / name, content)
-        wait_until(lambda: len(temporaries(one.target)) > 1, 15, "it is half sent")
-        left = {entry for entry in temporaries(one.target) if entry != os.fsencode(foreign.name)}
-        assert kill_receivers(one.target)
-        wait_until(lambda: not left & set(temporaries(one.target)), 20, "what was left is removed")
-        laws.arrived(one, {os.fsencode(name): laws.digest(content)}, timeout=25)
-    assert temporaries(one.target) == [os.fsencode(foreign.name)]
-    assert set(contents(one.target)) == {os.fsencode(name), os.fsencode(foreign.name)}
+        for stream, name in zip(streams, NAMES, strict=True):
+            laws.put(stream.source / name, contents_of[name])
+        left = {}
+        for stream in streams:
+            wait_until(lambda stream=stream: ours(stream), 15, "it is half sent", every=0.005)
+            left[stream.name] = ours(stream)
+            assert kill_receivers(stream.target)
+        for stream in streams:
+            wait_until(lambda stream=stream: not left[stream.name] & ours(stream), 20, "what was left is removed")
+        for stream, name in zip(streams, NAMES, strict=True):
+            laws.arrived(stream, {os.fsencode(name): laws.digest(contents_of[name])}, timeout=25)
+    for stream, name in zip(streams, NAMES, strict=True):
+        assert temporaries(stream.target) == [os.fsencode(foreign[stream.name])]
+        assert set(contents(stream.target)) == {os.fsencode(name), os.fsencode(foreign[stream.name])}
 
 
 def test_a_successor_finds_what_a_killed_process_was_sending(scratch: Path) -> None:
