@@ -125,6 +125,8 @@ def test_a_blip_is_no_mail(scratch: Path, private_sshd: PrivateSshd) -> None:
             private_sshd.stop()
             (site.streams["one"].source / "f").write_text("content")
             wait_until(lambda: known(site), 15, "it is known that the target is unreachable")
+            # Longer than it takes to tell what is to be told at once.
+            quiet(3 * GATHER)
             private_sshd.start()
             agent.reload()
             wait_until(lambda: (site.streams["one"].target / "f").exists(), 20, "delivered")

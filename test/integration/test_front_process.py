@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +20,7 @@ import pytest
 
 from front_sites import Served
 from receivers import certificate
-from support import free_port, wait_until
+from support import TOP, free_port, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,19 @@ def test_tls_with_tokens(tmp_path: Path) -> None:
         unknown = site.job("list", "--ca-file", str(file))
         assert unknown.returncode == 1
         assert "--token-file" in unknown.stderr
+        assert _healthy(site, file).returncode == 0
+    assert "refused" in _healthy(site, file).stderr
+
+
+def _healthy(site: Served, certificate_file: Path) -> subprocess.CompletedProcess[str]:
+    """Run what the health checks of containers run."""
+    argv = [
+        sys.executable,
+        str(TOP / "conf/compose/healthy.py"),
+        f"https://127.0.0.1:{site.port}",
+        str(certificate_file),
+    ]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_a_bad_certificate_is_said(tmp_path: Path) -> None:
