@@ -3,7 +3,7 @@
 
     mistamover-healthy [URL [CERTIFICATE]]
 
-The front is asked on the loopback, whose name is in no certificate: it is the certificate itself that has to be the one.
+The front is asked on the loopback, whose name need not be in the certificate: the certificate itself has to be the one.
 """
 
 from __future__ import annotations

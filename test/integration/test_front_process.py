@@ -154,12 +154,8 @@ def test_tls_with_tokens(tmp_path: Path) -> None:
 
 def _healthy(site: Served, certificate_file: Path) -> subprocess.CompletedProcess[str]:
     """Run what the health checks of containers run."""
-    argv = [
-        sys.executable,
-        str(TOP / "conf/compose/healthy.py"),
-        f"https://127.0.0.1:{site.port}",
-        str(certificate_file),
-    ]
+    words = [TOP / "conf/compose/healthy.py", f"https://127.0.0.1:{site.port}", certificate_file]
+    argv = [sys.executable, *map(str, words)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
 
