@@ -210,6 +210,8 @@ def main() -> None:
 
     # Connections are kept, as those to a real store are.
     MotoRequestHandler.protocol_version = "HTTP/1.1"
+    # It writes headers and body by calls of their own: the second is not to wait until the first is acknowledged.
+    MotoRequestHandler.disable_nagle_algorithm = True
     application = _Checked(DomainDispatcherApplication(create_backend_app), not arguments.unchecked)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     fresh = arguments.port_file.with_suffix(".new")
