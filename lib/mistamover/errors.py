@@ -114,6 +114,12 @@ class StoreError(MistamoverError):
     retryable = True
 
 
+class EngineError(MistamoverError):
+    """The broker that tells workers of jobs cannot be used."""
+
+    retryable = True
+
+
 class JobError(MistamoverError):
     """Base of what is wrong with a job, or with a request for one; `code` is a word for programs."""
 

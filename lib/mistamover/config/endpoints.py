@@ -142,8 +142,18 @@ def _built(name: str, values: Values, url: EndpointUrl, own: Sequence[Path]) -> 
         ssh_config=there(values, ENDPOINTS_IN, "ssh_config"),
         password_file=private(values, ENDPOINTS_IN, "password_file"),
         accept_new_host_keys=values.flag(ENDPOINTS_IN, "accept_new_host_keys"),
+        workers=_workers(values),
         options=_options(values),
     )
+
+
+def _workers(values: Values) -> str:
+    """Return the group of workers."""
+    group = values.text(ENDPOINTS_IN, "workers") or ""
+    if group and not is_name(group):
+        message = f"{quoted(group)} is no name of a group, expected letters, digits, dots, dashes and underscores"
+        values.problem(ENDPOINTS_IN, "workers", message)
+    return group
 
 
 def _url(values: Values) -> EndpointUrl | None:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistamover.config import check, schema
+from mistamover.config.broker import build_broker_url
 from mistamover.config.carts import CARTS, build_carts
 from mistamover.config.database import build_database_url
-from mistamover.config.endpoints import build_endpoints
+from mistamover.config.endpoints import build_endpoints, is_name
 from mistamover.config.entries import ENDPOINTS_IN
 from mistamover.config.expand import Place
 from mistamover.config.files import private, there
@@ -46,6 +47,12 @@ def build_jobs(values: Values, ini: IniFile, log_dir: Path) -> JobSettings | Non
         front=_front(values, endpoints),
         engine=EngineSettings(
             database_url=build_database_url(values, ini, directory),
+            kind=values.text(_ENGINE, "kind") or "embedded",
+            broker_url=build_broker_url(values, ini),
+            broker_ca_file=there(values, _ENGINE, "broker_ca_file"),
+            announce_again=values.amount(_ENGINE, "announce_again"),
+            groups=_groups(values),
+            groups_only=values.flag(_ENGINE, "groups_only"),
             threads=values.whole(_ENGINE, "threads") or 1,
             owner_max_running=values.whole(_ENGINE, "owner_max_running") or 0,
             lease=values.amount(_ENGINE, "lease"),
@@ -67,6 +74,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _groups(values: Values) -> tuple[str, ...]:
+    """Return the groups of workers that ours are of."""
+    groups = tuple(dict.fromkeys(values.words(_ENGINE, "groups")))
+    for group in groups:
+        if not is_name(group):
+            message = f"{quoted(group)} is no name of a group, expected letters, digits, dots, dashes and underscores"
+            values.problem(_ENGINE, "groups", message)
+    if not groups and values.flag(_ENGINE, "groups_only"):
+        message = "is True, and no groups are set: only content that is put here would be moved, expected groups"
+        values.problem(_ENGINE, "groups_only", message, "set groups, or take the key out")
+    return groups
 
 
 def _is_mentioned(values: Values, ini: IniFile) -> bool:

@@ -123,7 +123,13 @@ class EngineSettings:
     broker_url: str = field(default="", repr=False)
     """As Celery takes it; may hold a password: never shown."""
     groups: tuple[str, ...] = ()
-    """The groups of workers that a worker of this configuration is one of; jobs of no group it does in any case."""
+    """The groups of workers that a worker of this configuration is one of."""
+    groups_only: bool = False
+    """It does no jobs but those of its groups."""
+    broker_ca_file: Path | None = None
+    """Certificates to trust for the broker in place of those of the system."""
+    announce_again: float = 30.0
+    """Seconds after which a job that nobody has begun is announced once more."""
     threads: int = 4
     """Jobs that one worker process does at a time."""
     owner_max_running: int = 0

@@ -32,6 +32,7 @@ STATUS: Mapping[str, int] = {
     "unknown-cart": 404,
     "bundle-broken": 404,
     "endpoint-disabled": 409,
+    "not-here": 409,
     "from-ini": 409,
     "no-archive": 409,
     "object-state": 409,

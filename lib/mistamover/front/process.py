@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import ssl
-from functools import partial
+from collections.abc import Callable
 
 import uvicorn
 from setproctitle import setproctitle
@@ -24,6 +24,7 @@ from mistamover.front.app import create
 from mistamover.front.context import Front
 from mistamover.jobs import bell
 from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.engine.announcing import Announcer, announcer_of
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.submission import Desk
 from mistamover.jobs.transfer.places import Places
@@ -42,6 +43,9 @@ _BACKLOG = 512
 
 #: Seconds of the grace for what is under way, however long the service may take to stop.
 _LONGEST_GRACE = 30
+
+#: Seconds for what announces jobs to end; it may be in the middle of an answer that does not come.
+_SHORT = 2.0
 
 
 def run(settings: Settings) -> int:
@@ -64,21 +68,39 @@ def _serve(settings: Settings, jobs: JobSettings) -> int:
     with Store(jobs.engine.database_url) as store:
         store.prepare()
         endpoints = Endpoints(jobs, store.endpoints)
-        ring = partial(bell.ring, jobs.directory)
+        announcer = announcer_of(jobs.engine, store, endpoints)
+        ring = _ring_of(jobs, announcer)
         desk = Desk(jobs, store, endpoints, ring)
-        places = Places(endpoints, jobs.directory / "front", settings.state_dir / LINKS)
+        links = settings.state_dir / LINKS
+        places = Places(endpoints, jobs.directory / "front", links, groups=jobs.engine.groups)
         tls = context_of(jobs.front)
         app = create(jobs, store, desk, places, ring)
         server = Server(app, tls=tls, grace=settings.stop_timeout)
         # Last: whoever connects is served.
         sockets = listen(jobs.front)
         logger.info("listening on %s", ", ".join(address(each, tls=tls is not None) for each in sockets))
+        if announcer is not None:
+            announcer.start()
         try:
             server.run(sockets=sockets)
         finally:
             places.close()
+            if announcer is not None:
+                announcer.end(_SHORT)
     logger.info("stopped")
     return 0 if server.started else 1
+
+
+def _ring_of(jobs: JobSettings, announcer: Announcer | None) -> Callable[[], None]:
+    """Given the settings, and what announces jobs if anything does, return what to call when there is a new one."""
+
+    def ring() -> None:
+        # Also with a broker: the worker beside us may have to let go of a job.
+        bell.ring(jobs.directory)
+        if announcer is not None:
+            announcer.ring()
+
+    return ring
 
 
 class Server(uvicorn.Server):

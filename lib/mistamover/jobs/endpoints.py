@@ -30,6 +30,7 @@ _LONGEST_SECRET = 64 << 10
 _FIELDS = frozenset(
     (
         "description", "role", "read_only", "enabled", "dry_run", "max_parallel", "options", "accept_new_host_keys",
+        "workers",
     )
 )  # fmt: skip
 
@@ -205,6 +206,8 @@ class Endpoints:
             raise JobRefused("bad-endpoint", f"role is one of {', '.join(Role)}")
         if int(fields.get("max_parallel", 1)) < 1:
             raise JobRefused("bad-endpoint", "max_parallel is at least 1")
+        if (workers := str(fields.get("workers") or "")) and not _NAME.fullmatch(workers):
+            raise JobRefused("bad-endpoint", "a group of workers has a name as endpoints have")
         self._check_territory(parts.scheme, parts.base)
         if parts.scheme in endpoint_urls.PACIFICA:
             fields = {**fields, "read_only": True}

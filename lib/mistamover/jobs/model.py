@@ -175,6 +175,8 @@ class NewJob:
     secrets: Mapping[str, str] = field(default_factory=dict)
     """What the sources are opened with (user, password, cookies); kept apart, never shown, forgotten when it ends."""
     callback: Callback | None = None
+    workers: str = ""
+    """The group of workers that does it; empty: those of no group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

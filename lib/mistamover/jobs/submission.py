@@ -14,9 +14,10 @@ from dataclasses import replace
 
 from mistamover.config.serving import JobSettings
 from mistamover.errors import JobRefused
-from mistamover.jobs import importers, options, paths, spool
+from mistamover.jobs import groups, importers, options, paths, spool
 from mistamover.jobs.cart_model import BundleForm
 from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.installation import identity
 from mistamover.jobs.model import (
     DataObject,
     Job,
@@ -31,6 +32,7 @@ from mistamover.jobs.model import (
 )
 from mistamover.jobs.requests import Caller, Destination, ObjectFields, Request, SourceSpec
 from mistamover.jobs.sources import Checker, logins
+from mistamover.jobs.store.rows import reaches
 from mistamover.jobs.store.store import Store
 
 __all__ = ["Caller", "Desk", "Destination", "ObjectFields", "Request", "SourceSpec"]
@@ -316,10 +318,18 @@ class Desk:
         self, new: NewJob, *, objects: Sequence[DataObject] = (), locks: Sequence[str] = ()
     ) -> tuple[Job, bool]:
         most = self.settings.front.max_unfinished
+        new = replace(new, workers=self._group(new))
         job, created = self.store.jobs.submit(new, objects=objects, locks=locks, max_unfinished=most)
         if created:
             self._ring()
         return job, created
+
+    def _group(self, new: NewJob) -> str:
+        """Given a job, return the group of workers that can do it. Raise JobRefused."""
+        reached = [found for name in reaches(new) if "://" not in name and (found := self.endpoints.get(name))]
+        if new.op is not Op.PUT:
+            return groups.group_of(reached)
+        return groups.group_of_content(reached, self.settings.engine.groups, identity(self.settings.directory))
 
     def _submit_registering(self, new: NewJob, fields: ObjectFields, *, size: int = 0) -> tuple[Job, bool]:
         """Submit a job of one item that becomes an object of the catalogue, whose place is taken from now on."""

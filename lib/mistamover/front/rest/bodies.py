@@ -253,6 +253,16 @@ class ActivateBody(AskBody):
     """An object that is to come back from the archive."""
 
 
+Workers = Annotated[
+    str,
+    Field(
+        max_length=64,
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        description="The group of workers that alone can reach it; empty: all can.",
+    ),
+]
+
+
 class EndpointBody(Body):
     """An endpoint; its secrets can be written, and never read."""
 
@@ -263,6 +273,7 @@ class EndpointBody(Body):
     enabled: bool = True
     dry_run: bool = Field(False, description="Every job is answered as if done, and nothing is.")
     max_parallel: int = Field(4, ge=1, le=1_000)
+    workers: Workers = ""
     accept_new_host_keys: bool = Field(False, description="Trust a host that is not known yet, from then on.")
     options: dict[Name, Words] = Field({}, max_length=100)
     password: Words | None = Field(None, json_schema_extra={"writeOnly": True}, description="Kept in a private file.")
@@ -281,6 +292,7 @@ class EndpointChange(Body):
     enabled: bool | None = None
     dry_run: bool | None = None
     max_parallel: int | None = Field(None, ge=1, le=1_000)
+    workers: Workers | None = None
     accept_new_host_keys: bool | None = None
     options: dict[Name, Words] | None = Field(None, max_length=100)
     password: Words | None = Field(None, json_schema_extra={"writeOnly": True})

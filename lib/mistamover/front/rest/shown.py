@@ -189,6 +189,7 @@ def endpoint(found: EndpointSettings, *, admin: bool) -> dict[str, Any]:
         "enabled": found.enabled,
         "dry_run": found.dry_run,
         "max_parallel": found.max_parallel,
+        "workers": found.workers,
         "accept_new_host_keys": found.accept_new_host_keys,
         "options": dict(found.options) if admin else {},
         "from_ini": found.from_ini,

@@ -101,6 +101,7 @@ class JobView(View):
     started: datetime.datetime | None
     ended: datetime.datetime | None
     reason: str
+    waits_for: str = Field("", description="The workers that it waits for, where none of them runs.")
     result: dict[str, JsonValue]
     progress: ProgressView
     items: list[ItemView] | None = Field(None, description="The first ones; all of them: /jobs/{id}/items.")
@@ -221,6 +222,7 @@ class EndpointView(View):
     enabled: bool
     dry_run: bool
     max_parallel: int
+    workers: str = Field(description="The group of workers that alone can reach it; empty: all can.")
     accept_new_host_keys: bool
     options: dict[str, str]
     from_ini: bool = Field(description="Written in the configuration: only there can it be changed.")
@@ -275,6 +277,15 @@ class EstimateView(View):
     bytes_per_second: float
 
 
+class GroupView(View):
+    """A group of workers."""
+
+    name: str
+    threads: int = Field(description="How many jobs its workers do at a time; 0: none runs.")
+    workers: list[str]
+    waiting: int = Field(description="Jobs that wait for them.")
+
+
 class HealthView(View):
     """Whether all is well; more than the status needs the scope read."""
 
@@ -283,3 +294,4 @@ class HealthView(View):
     store: bool | None = None
     jobs: dict[str, int] | None = Field(None, description="How many there are in each state.")
     workers: dict[str, int] | None = Field(None, description="Those that run, and how many jobs each does at a time.")
+    groups: list[GroupView] | None = Field(None, description="Of workers; the nameless one does jobs of no group.")

@@ -47,7 +47,7 @@ def admit(
         if most > 0 and _unfinished(connection, new.owner, most) >= most:
             raise TooManyJobs(most)
         job = new_id(now)
-        lane = lane_of(database, connection, new.owner, reaches(new))
+        lane = lane_of(database, connection, new.owner, reaches(new), new.workers)
         values = job_values(new, id=job, lane=lane, locks=locks, now=now)
         if insert_or_skip(connection, jobs, ("owner", "idempotency_key"), values):
             _add_parts(connection, job, new, reserved, locks, now)

@@ -7,27 +7,36 @@ a token of its own, and every change that a worker makes names it: one that was 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from mistamover.errors import LostClaim
 from mistamover.jobs.model import Claim, DataObject, JobState, Standing
+from mistamover.jobs.store.announcements import Announcements, unannounce
 from mistamover.jobs.store.circuit_rows import Circuits
-from mistamover.jobs.store.database import Database, put
+from mistamover.jobs.store.crews import Crews
+from mistamover.jobs.store.database import Database
 from mistamover.jobs.store.ending import end, is_removing, requeue
 from mistamover.jobs.store.events import News, record
 from mistamover.jobs.store.item_steps import Advance, ItemSteps, own
-from mistamover.jobs.store.lanes import CLAIMED, Lane, Limits, all_circuits, due, first_in, open_lanes, running, waiting
+from mistamover.jobs.store.lanes import (
+    CLAIMED,
+    Limits,
+    all_circuits,
+    due,
+    first_in,
+    lane_in,
+    open_lanes,
+    running,
+    waiting,
+)
 from mistamover.jobs.store.rows import item_of, job_of
-from mistamover.jobs.store.schema import items, job_secrets, jobs, lanes, workers
-
-#: Seconds that a worker is remembered which is gone: each has a name of its own.
-_REMEMBERED: Final = 86400.0
+from mistamover.jobs.store.schema import items, job_secrets, jobs, lanes
 
 
-class Claims(ItemSteps, Circuits):
+class Claims(ItemSteps, Circuits, Announcements, Crews):
     """All of them, and what is done with them."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -36,18 +45,24 @@ class Claims(ItemSteps, Circuits):
     # -- getting one ------------------------------------------------------------------------------
 
     def next(
-        self, worker: str, lease: float, *, limits: Mapping[str, int] | None = None, owner_max: int = 0
+        self,
+        worker: str,
+        lease: float,
+        *,
+        limits: Mapping[str, int] | None = None,
+        owner_max: int = 0,
+        groups: Collection[str] | None = None,
     ) -> Claim | None:
         """Given a worker, and for how many seconds, return a claim to the job that is to begin next, None if none may.
 
         That is the one of the highest priority, then the oldest. `limits` says how many jobs may use an endpoint at a
-        time, `owner_max` how many of one owner may run.
+        time, `owner_max` how many of one owner may run, `groups` which groups of workers it is one of (None: all).
         """
         wanted = Limits(endpoints=limits or {}, owner=owner_max)
         # Looked for without keeping anybody from writing: mostly there is nothing to do.
         with self._database.read() as connection:
-            job = _pick(connection, wanted, self._clock())
-        return None if job is None else self._claim(job, worker, lease, wanted, or_another=True)
+            job = _pick(connection, wanted, self._clock(), groups)
+        return None if job is None else self._claim(job, worker, lease, wanted, groups, or_another=True)
 
     def claim(
         self,
@@ -57,21 +72,33 @@ class Claims(ItemSteps, Circuits):
         *,
         limits: Mapping[str, int] | None = None,
         owner_max: int = 0,
+        groups: Collection[str] | None = None,
     ) -> Claim | None:
-        """As `next`, for one job; None also if it does not wait, or its time has not come."""
-        return self._claim(job_id, worker, lease, Limits(endpoints=limits or {}, owner=owner_max))
+        """As `next`, for one job; None also if it does not wait, or its time has not come.
+
+        If it waits on, it has to be announced again.
+        """
+        return self._claim(job_id, worker, lease, Limits(endpoints=limits or {}, owner=owner_max), groups)
 
     def _claim(
-        self, job_id: str, worker: str, lease: float, limits: Limits, *, or_another: bool = False
+        self,
+        job_id: str,
+        worker: str,
+        lease: float,
+        limits: Limits,
+        groups: Collection[str] | None,
+        *,
+        or_another: bool = False,
     ) -> Claim | None:
         with self._database.write() as connection:
             # Whoever claims at the same time would not be counted.
             self._database.serialise(connection, "claims")
             now = self._clock()
             job: str | None = job_id
-            if not _is_open(connection, job_id, limits, now):
-                job = _pick(connection, limits, now) if or_another else None
+            if not _is_open(connection, job_id, limits, now, groups):
+                job = _pick(connection, limits, now, groups) if or_another else None
             if job is None:
+                unannounce(connection, [job_id])
                 return None
             changed = connection.execute(
                 update(jobs)
@@ -205,19 +232,6 @@ class Claims(ItemSteps, Circuits):
         late = late.where(~is_removing(jobs.c.id))
         return self._fail(late, reason)
 
-    def seen(self, worker: str, threads: int, lease: float) -> None:
-        """Given a worker and how many jobs it does at a time, write down that it lives."""
-        now = self._clock()
-        with self._database.write() as connection:
-            put(connection, workers, {"name": worker, "threads": threads, "seen": now, "until": now + lease})
-            connection.execute(delete(workers).where(workers.c.until < now - _REMEMBERED))
-
-    def workers(self) -> dict[str, int]:
-        """Return the workers that live, with how many jobs each does at a time."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(workers).where(workers.c.until >= self._clock())).all()
-        return {row.name: row.threads for row in rows}
-
     def _requeue_where(self, condition: Any, reason: str) -> list[str]:
         wanted = select(jobs).where(jobs.c.state.in_(CLAIMED), condition)
 
@@ -247,20 +261,19 @@ class Claims(ItemSteps, Circuits):
         return [row.id for row in rows]
 
 
-def _pick(connection: Connection, limits: Limits, now: float) -> str | None:
+def _pick(connection: Connection, limits: Limits, now: float, groups: Collection[str] | None) -> str | None:
     """Given a connection, return the id of the job that is to begin next, None if none may."""
-    wanted = waiting(connection)
+    wanted = waiting(connection, groups)
     if not wanted:
         return None
     free = open_lanes(wanted, running(connection), limits, all_circuits(connection), now)
     return first_in(connection, free, now) if free else None
 
 
-def _is_open(connection: Connection, job_id: str, limits: Limits, now: float) -> bool:
+def _is_open(connection: Connection, job_id: str, limits: Limits, now: float, groups: Collection[str] | None) -> bool:
     """Given the id of a job, return whether it waits and may begin."""
     mine = select(lanes).join(jobs, jobs.c.lane == lanes.c.number)
     row = connection.execute(mine.where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, due(now))).first()
-    if row is None:
+    if row is None or not (groups is None or row.workers in groups):
         return False
-    lane = Lane(number=row.number, owner=row.owner, endpoints=row.endpoints)
-    return bool(open_lanes([lane], running(connection), limits, all_circuits(connection), now))
+    return bool(open_lanes([lane_in(row)], running(connection), limits, all_circuits(connection), now))

@@ -23,7 +23,12 @@ from mistamover.jobs.store.schema import callbacks, items, job_secrets, jobs, ob
 #: An item in one of these states has begun, and begins anew; one that is being removed goes on there.
 BEGUN: Final = (ItemState.STAGING, ItemState.TRANSFERRING, ItemState.VERIFYING)
 _ENDED: Final = (ItemState.DONE, ItemState.FAILED, ItemState.CANCELLED)
-_UNCLAIMED: Final[Mapping[str, Any]] = {"worker": None, "claim_token": None, "lease_until": None}
+_UNCLAIMED: Final[Mapping[str, Any]] = {
+    "worker": None,
+    "claim_token": None,
+    "lease_until": None,
+    "announced": None,
+}
 
 
 def end(

@@ -206,6 +206,7 @@ class Jobs:
                 ended=None,
                 not_before=None,
                 cancelling=False,
+                announced=None,
             )
         )
         left = update(items).where(items.c.job == row.id, items.c.state != ItemState.DONE)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, or_, select
 
 from mistamover.jobs.model import Circuit, JobState
 from mistamover.jobs.store.database import Database, insert_or_skip
@@ -34,6 +34,8 @@ class Lane:
     number: int
     owner: str
     endpoints: Sequence[str]
+    workers: str = ""
+    """The group of workers that does its jobs; empty: those of no group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +48,22 @@ class Limits:
     """Jobs of one owner that may run at a time; 0 is no limit."""
 
 
-def lane_of(database: Database, connection: Connection, owner: str, endpoints: Sequence[str]) -> int:
-    """Given a writing connection, an owner and what a job of his reaches, return the number of its lane."""
+def lane_of(database: Database, connection: Connection, owner: str, endpoints: Sequence[str], workers: str = "") -> int:
+    """Given a writing connection, an owner, what a job of his reaches, and the group of workers that does it, return
+    the number of its lane.
+    """
     hosts = [name for name in endpoints if "://" in name]
     if len(hosts) > _MOST_HOSTS:
         endpoints = [name for name in endpoints if "://" not in name]
-    key = hashlib.sha256(json.dumps([owner, *endpoints]).encode()).hexdigest()
+    parts: list[object] = [owner, *endpoints, *([[workers]] if workers else [])]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     # Nobody may forget it before it is used.
     database.serialise(connection, "lanes", shared=True)
     there: Select[int] = select(lanes.c.number).where(lanes.c.key == key)
     number = connection.execute(there).scalar()
     if number is None:
-        insert_or_skip(connection, lanes, ("key",), {"key": key, "owner": owner, "endpoints": list(endpoints)})
+        values = {"key": key, "owner": owner, "endpoints": list(endpoints), "workers": workers}
+        insert_or_skip(connection, lanes, ("key",), values)
         number = connection.execute(there).scalar_one()
     return number
 
@@ -68,11 +74,11 @@ def all_circuits(connection: Connection) -> dict[str, Circuit]:
     return {row.endpoint: Circuit(until=row.until, failures=row.failures, reason=row.reason) for row in rows}
 
 
-def waiting(connection: Connection) -> list[Lane]:
-    """Given a connection, return the lanes in which a job waits."""
+def waiting(connection: Connection, groups: Collection[str] | None = None) -> list[Lane]:
+    """Given a connection, return the lanes in which a job waits; with `groups` those of these alone."""
     queued = select(jobs.c.number).where(jobs.c.state == JobState.QUEUED, jobs.c.lane == lanes.c.number).exists()
-    rows = connection.execute(select(lanes).where(queued)).all()
-    return [Lane(number=row.number, owner=row.owner, endpoints=row.endpoints) for row in rows]
+    found = [lane_in(row) for row in connection.execute(select(lanes).where(queued))]
+    return found if groups is None else [lane for lane in found if lane.workers in groups]
 
 
 def running(connection: Connection) -> list[Lane]:
@@ -86,8 +92,13 @@ def running(connection: Connection) -> list[Lane]:
     rows = connection.execute(select(lanes, counted.c.many).join(counted, counted.c.lane == lanes.c.number)).all()
     found: list[Lane] = []
     for row in rows:
-        found += [Lane(number=row.number, owner=row.owner, endpoints=row.endpoints)] * row.many
+        found += [lane_in(row)] * row.many
     return found
+
+
+def lane_in(row: Row[Any]) -> Lane:
+    """Given a row of `lanes`, return the lane."""
+    return Lane(number=row.number, owner=row.owner, endpoints=row.endpoints, workers=row.workers)
 
 
 def open_lanes(
@@ -114,6 +125,28 @@ def open_lanes(
 
 def first_in(connection: Connection, wanted: Sequence[Lane], now: float) -> str | None:
     """Given lanes, return the id of the job that is to begin next in any of them, None if none may yet."""
+    found: list[Row[*tuple[Any, ...]]] = []
+    for best in _firsts(wanted, now, jobs.c.rank, jobs.c.number, jobs.c.id):
+        found += connection.execute(best.order_by(jobs.c.rank, jobs.c.number).limit(1)).all()
+    return min(found).id if found else None
+
+
+def first_of_each(connection: Connection, wanted: Sequence[Lane], now: float) -> list[Row[Any]]:
+    """Given lanes, return of each the job that is to begin next in it, where one may."""
+    columns = (jobs.c.rank, jobs.c.number, jobs.c.id, jobs.c.lane, jobs.c.announced)
+    return [row for firsts in _firsts(wanted, now, *columns) for row in connection.execute(firsts)]
+
+
+def next_in(connection: Connection, lane: int, rank: int, number: int, now: float, limit: int) -> list[Row[Any]]:
+    """Given a lane, and the place of a job in it, return the jobs that are to begin after that one, in their order."""
+    behind = or_(jobs.c.rank > rank, and_(jobs.c.rank == rank, jobs.c.number > number))
+    found = select(jobs.c.rank, jobs.c.number, jobs.c.id, jobs.c.lane, jobs.c.announced)
+    found = found.where(jobs.c.state == JobState.QUEUED, jobs.c.lane == lane, jobs.c.rank >= rank, behind, due(now))
+    return list(connection.execute(found.order_by(jobs.c.rank, jobs.c.number).limit(limit)))
+
+
+def _firsts(wanted: Sequence[Lane], now: float, *columns: ColumnElement[Any]) -> Iterator[Select[Any]]:
+    """Given lanes, yield statements that together select columns of the first job of each."""
     other = jobs.alias()
     first = (
         select(other.c.number)
@@ -123,13 +156,10 @@ def first_in(connection: Connection, wanted: Sequence[Lane], now: float) -> str 
         .correlate(lanes)
         .scalar_subquery()
     )
-    found: list[Row[*tuple[Any, ...]]] = []
     for start in range(0, len(wanted), _AT_ONCE):
         numbers = [lane.number for lane in wanted[start : start + _AT_ONCE]]
         firsts = select(first).where(lanes.c.number.in_(numbers))
-        best = select(jobs.c.rank, jobs.c.number, jobs.c.id).where(jobs.c.number.in_(firsts))
-        found += connection.execute(best.order_by(jobs.c.rank, jobs.c.number).limit(1)).all()
-    return min(found).id if found else None
+        yield select(*columns).where(jobs.c.number.in_(firsts))
 
 
 def due(now: float, table: FromClause = jobs) -> ColumnElement[bool]:

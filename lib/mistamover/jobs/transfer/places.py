@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from mistamover.config.serving import EndpointSettings
 from mistamover.files.names import display, parent
 from mistamover.jobs import lines
 from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.groups import check_here
 from mistamover.jobs.transfer.far_ends import FarEnd, far_end
 from mistamover.jobs.transfer.far_shell import FarShell
 from mistamover.model import Kind
@@ -249,8 +250,14 @@ class Place:
 class Places:
     """All endpoints that this process has to do with; used by several threads."""
 
-    def __init__(self, endpoints: Endpoints, run_dir: Path, links_dir: Path) -> None:
-        """Given the endpoints, a private directory and that of shared connections, open nothing yet."""
+    def __init__(
+        self, endpoints: Endpoints, run_dir: Path, links_dir: Path, *, groups: Collection[str] | None = None
+    ) -> None:
+        """Given the endpoints, a private directory and that of shared connections, open nothing yet.
+
+        `groups` are the groups of workers whose endpoints can be used from here; None: who asks has seen to it.
+        """
+        self._groups = groups
         self.endpoints = endpoints
         self.run_dir = run_dir
         self._links_dir = links_dir
@@ -261,9 +268,12 @@ class Places:
     def of(self, name: str) -> Place:
         """Given an endpoint's name, return its place.
 
-        Raise JobRefused if there is none (any more), TargetError if such an endpoint holds no files.
+        Raise JobRefused if there is none (any more), or it cannot be used from here; TargetError if such an endpoint
+        holds no files.
         """
         settings = self.endpoints.need(name)
+        if self._groups is not None:
+            check_here(settings, self._groups)
         with self._lock:
             place = self._open.get(name)
             if place is not None and place.settings == settings:

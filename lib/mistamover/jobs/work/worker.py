@@ -1,4 +1,6 @@
-"""The process `worker`: takes jobs from the store, does some of them at a time, and puts back what it cannot end.
+"""The process `worker`: is given jobs, does some of them at a time, and puts back what it cannot end.
+
+Who gives them out is the engine's business (`giving`, `celery_worker`); all else is the same with each of them.
 
 It may be killed at any instant: its jobs are another one's, or its own after the next start, and go on from what the
 store says.  Never imports the front.
@@ -18,16 +20,19 @@ from setproctitle import setproctitle
 
 from mistamover.config.serving import JobSettings
 from mistamover.config.settings import Settings
-from mistamover.errors import StoreError
+from mistamover.errors import EngineError, StoreError
 from mistamover.files import leases
 from mistamover.jobs.bell import Bell
 from mistamover.jobs.endpoints import Endpoints
+from mistamover.jobs.engine.announcing import announcer_of
+from mistamover.jobs.groups import served
 from mistamover.jobs.installation import identity
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.work.callbacks import Teller
+from mistamover.jobs.work.celery_worker import Told
 from mistamover.jobs.work.crew import Crew
 from mistamover.jobs.work.forgetting import Forgetting
-from mistamover.jobs.work.hold import Hold, clock
+from mistamover.jobs.work.giving import Claiming, Gives, Looking
 from mistamover.jobs.work.moving import Moving, make
 from mistamover.jobs.work.pulse import Pulse
 from mistamover.jobs.work.upkeep import Chore, Upkeep
@@ -65,7 +70,7 @@ def run(settings: Settings) -> int:
         with Store(settings.jobs.engine.database_url) as store, Bell(directory) as bell:
             store.prepare()
             Worker(settings, store, bell, make(settings, store)).serve()
-    except StoreError as error:
+    except (StoreError, EngineError) as error:
         logger.error("the worker ends: %s", error)
         return BROKEN
     except Exception:
@@ -85,26 +90,28 @@ class Worker:
         self._store = store
         self._bell = bell
         self._moving = moving
-        self._prefix = f"{socket.gethostname()}-{identity(self._settings.directory)}-"
+        mine = identity(self._settings.directory)
+        self._prefix = f"{socket.gethostname()}-{mine}-"
         self._name = f"{self._prefix}{os.getpid()}"
         self._endpoints = Endpoints(self._settings, store.endpoints)
         self._engine = self._settings.engine
-        self._crew = Crew(self._engine, store, moving.do, bell.ring)
+        self._groups = served(self._engine, mine)
+        self._crew = Crew(self._engine, store, moving.do, self._freed)
+        self._gives = self._engine_of_choice()
         self._pulse = Pulse(store, self._engine.lease, self._crew.holds)
         self._upkeep = Upkeep(self._chores())
         self._teller = Teller(store, settings)
         self._stop_signals = 0
-        self._trouble = ""
 
     def serve(self) -> None:
         """Do jobs until SIGTERM. Raise StoreError if the store cannot be used at the start."""
         self._hear_signals()
         self._take_over()
-        for each in (self._crew, self._pulse, self._upkeep, self._teller):
+        for each in (self._crew, self._pulse, self._upkeep, self._teller, self._gives):
             each.start()
-        logger.info("worker %s: does %d jobs at a time", self._name, self._engine.threads)
+        logger.info("worker %s: does %d jobs at a time%s", self._name, self._engine.threads, self._which())
         while not self._stop_signals:
-            self._give_out()
+            self._gives.look()
             if self._bell.wait(_LOOK):
                 self._pulse.hurry()
         self._end()
@@ -116,29 +123,9 @@ class Worker:
         for job in self._store.claims.release(self._prefix):
             logger.info("job %s: was in the hands of a worker that is gone: begins again", job)
 
-    def _give_out(self) -> None:
-        """Claim as many jobs as can be done now."""
-        try:
-            limits = {endpoint.name: endpoint.max_parallel for endpoint in self._endpoints.all()}
-            while self._crew.free > 0 and not self._stop_signals:
-                until = clock() + self._engine.lease
-                claim = self._store.claims.next(
-                    self._name, self._engine.lease, limits=limits, owner_max=self._engine.owner_max_running
-                )
-                if claim is None:
-                    break
-                self._crew.give(Hold(claim, until))
-        except StoreError as error:
-            if str(error) != self._trouble:
-                logger.error("no jobs can be had: %s", error)
-            self._trouble = str(error)
-        else:
-            if self._trouble:
-                logger.info("jobs can be had again")
-            self._trouble = ""
-
     def _end(self) -> None:
         """Let jobs end, put back those that do not, and stop; claims are renewed until nothing is in our hands."""
+        self._gives.stop()
         began, left = time.monotonic(), self._crew.holds
         logger.info("worker %s: stops, with %d jobs under way", self._name, len(left()))
         self._upkeep.end()
@@ -152,6 +139,7 @@ class Worker:
             self._moving.abort()
             self._until(lambda: not left(), time.monotonic() + _LAST)
         self._pulse.end()
+        self._gives.end(_LAST)
         self._crew.end(_LAST)
         self._moving.close()
         try:
@@ -167,6 +155,22 @@ class Worker:
 
     # -- beside them --------------------------------------------------------------------------
 
+    def _engine_of_choice(self) -> Gives:
+        """Return who gives out the jobs."""
+        claiming = Claiming(self._name, self._groups, self._store, self._engine, self._endpoints, self._crew)
+        announcer = announcer_of(self._engine, self._store, self._endpoints)
+        if announcer is None:
+            return Looking(claiming, self._bell.ring)
+        return Told(claiming, self._store, self._engine, self._groups, announcer, self._bell.ring)
+
+    def _freed(self) -> None:
+        self._gives.freed()
+
+    def _which(self) -> str:
+        named = ", ".join(sorted(group for group in self._groups if group and not group.startswith("@")))
+        only = " alone" if "" not in self._groups else ""
+        return f", of {named}{only}" if named else ""
+
     def _chores(self) -> list[Chore]:
         lease, retention = self._engine.lease, self._engine.retention
         claims = self._store.claims
@@ -174,7 +178,7 @@ class Worker:
             Chore(
                 name="sign of life",
                 every=lease / 3,
-                do=lambda: claims.seen(self._name, self._engine.threads, lease),
+                do=self._tell_of_life,
             ),
             Chore(name="silent workers", every=max(1.0, lease / 3), do=self._sweep),
             Chore(name="circuits", every=1.0, do=self._crew.look_at_circuits),
@@ -188,6 +192,10 @@ class Worker:
             old = Chore(name="old jobs", every=3600.0, do=lambda: self._store.jobs.prune(time.time() - retention))
             chores.append(old)
         return chores
+
+    def _tell_of_life(self) -> None:
+        if not self._stop_signals:
+            self._store.claims.seen(self._name, self._engine.threads, self._engine.lease, self._groups)
 
     def _sweep(self) -> None:
         if self._store.claims.sweep():

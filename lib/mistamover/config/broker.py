@@ -1,0 +1,111 @@
+"""From checked values of [engine] to the URL of the message broker that tells workers of jobs.
+
+The URL may hold a password, so no message repeats it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import SplitResult, quote, urlsplit
+
+from mistamover.config import check
+from mistamover.config.expand import Place
+from mistamover.config.files import private
+from mistamover.config.read import IniFile
+from mistamover.config.values import Values, quoted
+from mistamover.errors import SecretError
+from mistamover.files.private import read_private
+
+_ENGINE, _KIND, _URL, _PASSWORD_FILE = "engine", "kind", "broker_url", "broker_password_file"
+#: Schemes, and whether they go by TLS.
+SCHEMES = {"amqp": False, "amqps": True, "redis": False, "rediss": True}
+_EXPECTED = "expected amqp://USER@HOST/VHOST or redis://HOST/NUMBER"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def build_broker_url(values: Values, ini: IniFile) -> str:
+    """Given the values of the service and the global file, return the URL for Celery; empty without a broker."""
+    url = values.text(_ENGINE, _URL) or ""
+    if values.text(_ENGINE, _KIND) != "celery":
+        if url:
+            values.warn(_ENGINE, _URL, "has no effect: kind is embedded", "set kind = celery, or take the key out")
+        return ""
+    _check_installed(values)
+    if not url:
+        values.problem(_ENGINE, _URL, f"is not set, and kind is celery, {_EXPECTED}")
+        return ""
+    parts = _checked(values, url)
+    return _with_password(values, ini, parts) if parts is not None else ""
+
+
+def _check_installed(values: Values) -> None:
+    """Report packages that are not there; they are not loaded here."""
+    for package in ("celery", "redis"):
+        if package not in sys.modules and find_spec(package) is None:
+            message = f"celery needs the package {package}, which is not installed"
+            values.problem(_ENGINE, _KIND, message, "pip install mistamover[celery]")
+            return
+
+
+def _checked(values: Values, url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        good = parts.port != 0 and bool(parts.hostname) and url.isascii() and " " not in url
+        good = good and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if "://" not in url or not good:
+        values.problem(_ENGINE, _URL, f"is not the URL of a broker, {_EXPECTED}")
+        return None
+    if parts.scheme not in SCHEMES:
+        hint = check.did_you_mean(parts.scheme, tuple(SCHEMES))
+        values.problem(_ENGINE, _URL, f"the kind {quoted(parts.scheme)} of brokers is not known, {_EXPECTED}", hint)
+        return None
+    below = parts.path.strip("/")
+    if parts.scheme.startswith("redis") and below and not below.isdigit():
+        values.problem(_ENGINE, _URL, f"{quoted(below)} is no number of a database of Redis, {_EXPECTED}")
+        return None
+    return parts
+
+
+def _with_password(values: Values, ini: IniFile, parts: SplitResult) -> str:
+    file = private(values, _ENGINE, _PASSWORD_FILE)
+    login, at, host = parts.netloc.rpartition("@")
+    secret = bool(parts.password) or file is not None
+    if parts.password is not None:
+        _check_shown(values, ini)
+        if file is not None:
+            message = "is set, and broker_url holds a password as well, expected one of them"
+            values.problem(_ENGINE, _PASSWORD_FILE, message, "take the password out of broker_url")
+    elif file is not None:
+        # Redis has a user of its own that needs no name.
+        if not login and not parts.scheme.startswith("redis"):
+            values.problem(_ENGINE, _URL, f"names no user that {_PASSWORD_FILE} is of", _EXPECTED)
+        login, at = f"{login}:{quote(_password(values, file), safe='')}", "@"
+    if secret and not SCHEMES[parts.scheme] and parts.hostname not in _LOOPBACK:
+        values.warn(_ENGINE, _URL, "the password travels in the clear", f"use {parts.scheme}s://")
+    # Celery takes what stands behind the first slash: `//` is the virtual host `/`.
+    path = parts.path if parts.path.strip("/") else ("//" if parts.scheme.startswith("amqp") else "/0")
+    return f"{parts.scheme}://{login}{at}{host}{path}"
+
+
+def _check_shown(values: Values, ini: IniFile) -> None:
+    """Report a password that others can read in our file."""
+    entry = values.context.entry(Place(_ENGINE, _URL))
+    if ini.exposed and entry is not None and entry.file == str(ini.path):
+        message = "holds a password, and others can read this file, expected a URL without one"
+        values.problem(_ENGINE, _URL, message, f"put the password into a private file, and name it in {_PASSWORD_FILE}")
+
+
+def _password(values: Values, file: Path) -> str:
+    try:
+        lines = read_private(file)
+    except SecretError:
+        # Said before: it is not private, or not there.
+        return ""
+    if not lines or not lines[0]:
+        values.problem(_ENGINE, _PASSWORD_FILE, f"{file} is empty, expected a password on its first line")
+        return ""
+    return lines[0]

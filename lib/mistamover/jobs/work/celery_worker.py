@@ -1,0 +1,184 @@
+"""The engine of Celery: a consumer of Celery in a thread of its own, which claims what it is told of.
+
+The one task waits for a free thread of the crew, but not for long, claims the job, hands it over, and returns: then
+the message is acknowledged.  No job is ever done inside of Celery, and no message is held for longer than seconds.
+What cannot be claimed is forgotten: the store announces it when it may begin.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mistamover.config.serving import EngineSettings
+from mistamover.errors import StoreError
+from mistamover.jobs.engine import celery_app
+from mistamover.jobs.engine.announcing import Announcer
+from mistamover.jobs.store.store import Store
+from mistamover.jobs.work.giving import Claiming
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a message waits for a free thread before the job is left to other workers.
+_WAIT = 2.0
+#: Seconds between two attempts while the store is away, and between two starts of a consumer that has ended.
+_PAUSE = 1.0
+#: Seconds between two looks at whether our consumer hears what there is.
+_EXAMINE = 5.0
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Told:
+    """Jobs that a broker tells of; see `Gives`."""
+
+    def __init__(
+        self,
+        claiming: Claiming,
+        store: Store,
+        engine: EngineSettings,
+        groups: frozenset[str],
+        announcer: Announcer,
+        ring: Callable[[], None],
+    ) -> None:
+        """Given what claims, the store, the settings, the groups of this worker, what announces, and what wakes the
+        main thread, connect to nothing yet. Raise EngineError.
+        """
+        self._claiming = claiming
+        self._store = store
+        self._engine = engine
+        self._groups = groups
+        self._announcer = announcer
+        self._ring = ring
+        self._stopping = threading.Event()
+        self._free = threading.Event()
+        self._giving = threading.Lock()
+        self._heard = time.monotonic()
+        self._examined = 0.0
+        self._controller: Any = None
+        self._app = celery_app.make(engine, groups, self.take)
+        self._consumer = threading.Thread(target=self._consume, name="consumer", daemon=True)
+
+    def start(self) -> None:
+        """See `Gives.start`."""
+        self._announcer.start()
+        self._consumer.start()
+
+    def look(self) -> None:
+        """See `Gives.look`: what may begin is announced, and a consumer that hears nothing begins anew."""
+        self._announcer.ring()
+        if time.monotonic() - self._examined >= _EXAMINE:
+            self._examined = time.monotonic()
+            self._examine()
+
+    def freed(self) -> None:
+        """See `Gives.freed`."""
+        self._free.set()
+        self._announcer.ring()
+        self._ring()
+
+    def stop(self) -> None:
+        """See `Gives.stop`."""
+        self._stopping.set()
+        self._free.set()
+        _tell_to_stop(True)
+        # Whoever is about to give a job does so before.
+        with self._giving:
+            return
+
+    def end(self, seconds: float) -> None:
+        """See `Gives.end`."""
+        until = time.monotonic() + seconds
+        self._announcer.end(seconds)
+        self._consumer.join(max(0.0, until - time.monotonic()))
+        if self._consumer.is_alive():
+            logger.warning("the connection to the broker does not end: it is left as it is")
+
+    # -- in the thread of the consumer --------------------------------------------------------
+
+    def take(self, job_id: object) -> None:
+        """Given what came with a message, give out that job if we can, and it may begin.
+
+        Raise celery's Reject for a message that is to come again, to us or to another worker.
+        """
+        self._heard = time.monotonic()
+        if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
+            logger.error("a message at the broker is not of ours: it is dropped")
+            return
+        try:
+            if not self._waited():
+                self._claiming.decline(job_id)
+                return
+            with self._giving:
+                if not self._stopping.is_set():
+                    self._claiming.one(job_id)
+                    return
+        except StoreError as error:
+            logger.error("job %s cannot be had: %s", job_id, error)
+            self._stopping.wait(_PAUSE)
+        from celery.exceptions import Reject
+
+        raise Reject("not now", requeue=True)
+
+    def _waited(self) -> bool:
+        """Wait for a free thread; return False if there is none."""
+        until = time.monotonic() + _WAIT
+        while not self._stopping.is_set():
+            self._free.clear()
+            if self._claiming.crew.free > 0:
+                return True
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            self._free.wait(left)
+        return True
+
+    def _consume(self) -> None:
+        while not self._stopping.is_set():
+            _tell_to_stop(False)
+            try:
+                self._controller = self._app.WorkController(
+                    pool="solo",
+                    concurrency=1,
+                    without_mingle=True,
+                    without_gossip=True,
+                    without_heartbeat=True,
+                    hostname=self._app.main,
+                )
+                logger.info("listens at the broker")
+                self._controller.start()
+            except Exception:  # the top of a thread: without it no job could be had
+                logger.exception("the consumer ends because of an error")
+            if not self._stopping.wait(_PAUSE):
+                logger.info("the consumer at the broker begins anew")
+
+    # -- in the main thread -------------------------------------------------------------------
+
+    def _examine(self) -> None:
+        """Begin anew if others have been told of jobs for long, we have free threads, and nothing reaches us.
+
+        A consumer may not notice that its connection is of no use any more; Celery's with Redis are known for that.
+        """
+        patience = 2 * self._engine.announce_again
+        silent = time.monotonic() - self._heard > patience
+        if not silent or self._claiming.crew.free <= 0 or self._stopping.is_set():
+            return
+        try:
+            overdue = self._store.claims.overdue(self._groups, self._engine.announce_again / 2)
+        except StoreError:
+            # Said by others.
+            return
+        if overdue:
+            logger.warning("jobs are announced and do not arrive here: listening anew")
+            self._heard = time.monotonic()
+            _tell_to_stop(True)
+
+
+def _tell_to_stop(stop: bool) -> None:
+    """Given whether the consumer is to end, tell it in the one way that Celery has for other threads."""
+    from celery.worker import state
+
+    state.should_stop = 0 if stop else None
