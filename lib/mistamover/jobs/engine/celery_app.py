@@ -45,7 +45,8 @@ def make(engine: EngineSettings, groups: Iterable[str], begin: Callable[[str], o
         os.environ.pop(name, None)
     _quieten(engine.broker_url)
     app = Celery(NAME, set_as_current=False, fixups=(), changes=_conf(engine, groups))
-    app.task(name=TASK, typing=False)(begin or _nothing)
+    # Not shared: the other application of this process, which publishes, would have its task as well.
+    app.task(name=TASK, shared=False, lazy=False, typing=False)(begin or _nothing)
     app.finalize()
     return app
 
@@ -78,10 +79,9 @@ def _conf(engine: EngineSettings, groups: Iterable[str]) -> dict[str, Any]:
         "broker_use_ssl": _tls(engine),
         "broker_transport_options": _redis_options() if _is_redis(engine) else _rabbit_options(),
         "broker_connection_timeout": TIMEOUT,
-        "broker_connection_retry": True,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_channel_error_retry": True,
+        # Who listens begins anew by itself, with nothing left of the connection before.
+        "broker_connection_retry": False,
+        "broker_connection_retry_on_startup": False,
         "broker_heartbeat": _HEARTBEAT,
         "broker_pool_limit": None,
         "accept_content": ["json"],
@@ -111,7 +111,8 @@ def _conf(engine: EngineSettings, groups: Iterable[str]) -> dict[str, Any]:
 
 
 def _rabbit_options() -> dict[str, Any]:
-    return {"confirm_publish": True, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
+    # No confirmations: the broker gives them when its disk has turned, and what is lost is announced again.
+    return {"read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
 
 
 def _redis_options() -> dict[str, Any]:
@@ -148,9 +149,12 @@ class _Masking(logging.Filter):
         self._secrets = {secret, unquote(secret)} - {""}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`; every record passes."""
+        """See `logging.Filter.filter`."""
         if record.name.partition(".")[0] in _LIBRARIES:
             words = record.getMessage()
+            if "has been disabled" in words:
+                # It advises to change settings that are as they are to be.
+                return False
             for secret in self._secrets:
                 words = words.replace(secret, "***")
             record.msg, record.args, record.exc_info, record.exc_text = words, (), None, None

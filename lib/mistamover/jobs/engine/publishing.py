@@ -1,4 +1,4 @@
-"""Publishing at the broker: ids of jobs, each confirmed, over one connection that is made anew after every error."""
+"""Publishing at the broker: ids of jobs, over one connection that is made anew after every error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Publisher:
                 self._connect()
 
     def publish(self, announcements: Sequence[Announcement]) -> None:
-        """Given what is to be announced, publish it; return when the broker has it all. Raise EngineError."""
+        """Given what is to be announced, publish it; what is lost behind that is announced again. Raise EngineError."""
         self.open()
         with self._errors():
             for each in announcements:
@@ -58,7 +58,6 @@ class Publisher:
                     producer=self._producer,
                     retry=False,
                     timeout=celery_app.TIMEOUT,
-                    confirm_timeout=celery_app.TIMEOUT,
                 )
 
     def close(self) -> None:

@@ -7,7 +7,9 @@ What cannot be claimed is forgotten: the store announces it when it may begin.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import threading
 import time
@@ -59,7 +61,8 @@ class Told:
         self._giving = threading.Lock()
         self._heard = time.monotonic()
         self._examined = 0.0
-        self._controller: Any = None
+        self._well = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._app = celery_app.make(engine, groups, self.take)
         self._consumer = threading.Thread(target=self._consume, name="consumer", daemon=True)
 
@@ -85,7 +88,7 @@ class Told:
         """See `Gives.stop`."""
         self._stopping.set()
         self._free.set()
-        _tell_to_stop(True)
+        self._tell()
         # Whoever is about to give a job does so before.
         with self._giving:
             return
@@ -97,6 +100,9 @@ class Told:
         self._consumer.join(max(0.0, until - time.monotonic()))
         if self._consumer.is_alive():
             logger.warning("the connection to the broker does not end: it is left as it is")
+            return
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     # -- in the thread of the consumer --------------------------------------------------------
 
@@ -106,6 +112,13 @@ class Told:
         Raise celery's Reject for a message that is to come again, to us or to another worker.
         """
         self._heard = time.monotonic()
+        try:
+            self._take(job_id)
+        finally:
+            # Celery acknowledges behind us, and only when its loop comes round: else that is with the next timer.
+            self._wake()
+
+    def _take(self, job_id: object) -> None:
         if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
             logger.error("a message at the broker is not of ours: it is dropped")
             return
@@ -137,23 +150,52 @@ class Told:
         return True
 
     def _consume(self) -> None:
+        from celery.app import trace
+
+        # What Celery's own command does: messages are traced with the tasks of this application, and not of any other.
+        trace.setup_worker_optimizations(self._app, self._app.main)
         while not self._stopping.is_set():
-            _tell_to_stop(False)
-            try:
-                self._controller = self._app.WorkController(
-                    pool="solo",
-                    concurrency=1,
-                    without_mingle=True,
-                    without_gossip=True,
-                    without_heartbeat=True,
-                    hostname=self._app.main,
-                )
-                logger.info("listens at the broker")
-                self._controller.start()
-            except Exception:  # the top of a thread: without it no job could be had
-                logger.exception("the consumer ends because of an error")
-            if not self._stopping.wait(_PAUSE):
-                logger.info("the consumer at the broker begins anew")
+            self._listen()
+            self._stopping.wait(_PAUSE)
+
+    def _listen(self) -> None:
+        """Listen until told to stop, or until the connection ends."""
+        _tell_to_stop(False)
+        try:
+            self._app.WorkController(
+                pool="solo",
+                concurrency=1,
+                without_mingle=True,
+                without_gossip=True,
+                without_heartbeat=True,
+                hostname=self._app.main,
+                ready_callback=self._ready,
+            ).start()
+            if not self._stopping.is_set() and self._well:
+                logger.error("the connection to the broker is lost")
+            self._well = False
+        except Exception:  # the top of a thread: without it no job could be had
+            logger.exception("nothing can be heard from the broker: an error of the program")
+
+    def _ready(self, consumer: Any) -> None:
+        """Given Celery's consumer, which listens from now on, have it notice when it is to stop."""
+        logger.info("listens at the broker")
+        self._well = True
+        consumer.hub.add_reader(self._wake_read, self._woken)
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 64)
+
+    def _tell(self) -> None:
+        """Have the consumer stop."""
+        _tell_to_stop(True)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop of the consumer come round."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
 
     # -- in the main thread -------------------------------------------------------------------
 
@@ -174,7 +216,7 @@ class Told:
         if overdue:
             logger.warning("jobs are announced and do not arrive here: listening anew")
             self._heard = time.monotonic()
-            _tell_to_stop(True)
+            self._tell()
 
 
 def _tell_to_stop(stop: bool) -> None:
