@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import engines
 from mistamover.testing import gridftp as gridftp_server
 from mistamover.testing import postgresql as elephants
 from mistamover.testing import rabbitmq as rabbits
+from mistamover.testing import redis_server, s3_server
 from mistamover.testing import rsyncd as rsyncds
-from mistamover.testing import s3_server
 from mistamover.testing.ftpd import PrivateFtpd
 from mistamover.testing.ftpd import available as ftpd_available
 from mistamover.testing.gridftp import PrivateGridFtp
 from mistamover.testing.postgresql import PrivatePostgres
 from mistamover.testing.rabbitmq import PrivateRabbit
+from mistamover.testing.redis_server import PrivateRedis
 from mistamover.testing.rsyncd import PrivateRsyncd
 from mistamover.testing.s3_server import PrivateS3
 from mistamover.testing.sshd import PrivateSshd, available
@@ -87,6 +89,62 @@ def postgres() -> Iterator[PrivatePostgres]:
     _need("private PostgreSQL", elephants.available())
     with PrivatePostgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRedis]:
+    """The one private Redis of this process of the tests. Use `redis`."""
+    _need("private Redis", redis_server.available())
+    with PrivateRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_of_all: PrivateRedis) -> PrivateRedis:
+    """A running private Redis that tests share; one may stop, pause and start it."""
+    redis_of_all.resume()
+    redis_of_all.start()
+    return redis_of_all
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked so, or all of jobs if that is asked for, on every engine and store."""
+    marked = metafunc.definition.get_closest_marker("every_engine") is not None
+    of_jobs = marked or engines.is_of_jobs(metafunc.definition.path)
+    if (marked and not engines.WANTED) or (of_jobs and engines.WANTED == "all"):
+        metafunc.parametrize("footing", list(engines.FOOTINGS), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def footing(request: pytest.FixtureRequest) -> Iterator[engines.Footing]:
+    """What the jobs of a test stand on; see `engines`."""
+    usual = engines.WANTED if engines.WANTED in engines.FOOTINGS else engines.DEFAULT
+    made = engines.Footing(getattr(request, "param", usual))
+    _, broker, store = engines.FOOTINGS[made.name]
+    if store == "postgresql":
+        made.postgres = request.getfixturevalue("postgres")
+        made.template = request.getfixturevalue("postgres_template")
+    if broker == "rabbitmq":
+        rabbit = request.getfixturevalue("rabbit_of_all")
+        made.broker_url, made.broker_password = rabbit.url, rabbit.password
+    elif broker == "redis":
+        redis = request.getfixturevalue("redis_of_all")
+        made.broker_url, made.broker_password = redis.url(), redis.password
+    before, engines.current = engines.current, made
+    yield made
+    engines.current = before
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PrivatePostgres) -> str:
+    """The name of a database with empty tables, to be copied."""
+    from mistamover.jobs.store.database import Database  # late: few tests need a database
+
+    url = postgres.new_database()
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    return url.rpartition("/")[2]
 
 
 @pytest.fixture
@@ -168,7 +226,7 @@ def old_site(tmp_path_factory: pytest.TempPathFactory, sshd: PrivateSshd) -> leg
 
 @pytest.fixture(scope="session")
 def old_front(
-    tmp_path_factory: pytest.TempPathFactory, old_site: legacy_sites.Site
+    tmp_path_factory: pytest.TempPathFactory, old_site: legacy_sites.Site, footing: engines.Footing
 ) -> Iterator[legacy_sites.RunningFront]:
     """A front and a worker for the tests of the older dialects: not to be stopped or killed."""
     import legacy_sites

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import engines
 from support import Site, free_port, wait_until
 
 
@@ -18,7 +19,8 @@ class Served:
     def __init__(self, directory: Path, **front: object) -> None:
         self.port = free_port()
         self.data = directory / "data"
-        self.site = Site(directory, front={"port": self.port, "anonymous": "submit", "dialects": "rest", **front})
+        own = {"port": self.port, "anonymous": "submit", "dialects": "rest", **front}
+        self.site = Site(directory, front=own, engine=engines.current.keys())
         (self.data / "in").mkdir()
         with self.site.global_ini.open("a") as ini:
             ini.write(f"[endpoints]\n  [[here]]\n  url = file://{self.data}\n")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import engines
 from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.front.app import create
 from mistamover.front.process import Server, address, context_of, listen
@@ -101,7 +102,8 @@ def settings(directory: Path, data: Path, **front: Any) -> JobSettings:
         EndpointSettings(name="fixed", url=f"file://{data}", scheme="file", base=str(data), read_only=True),
     )
     listening = FrontSettings(**{"port": 0, "anonymous": "submit", "dialects": ("rest",), **front})
-    engine = EngineSettings(database_url=f"sqlite:///{directory}/store.sqlite")
+    database = engines.current.keys().get("database_url", f"sqlite:///{directory}/store.sqlite")
+    engine = EngineSettings(database_url=str(database))
     return JobSettings(
         enabled=True,
         directory=directory,

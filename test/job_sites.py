@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import engines
 from mistamover.config import endpoint_urls
 from mistamover.config.serving import CartSettings, EndpointSettings, EngineSettings, FrontSettings, JobSettings
 from mistamover.jobs.endpoints import Endpoints
@@ -51,7 +52,12 @@ class JobSite:
             enabled=True,
             directory=directory / "state" / "jobs",
             front=FrontSettings(**(front or {})),
-            engine=EngineSettings(database_url=f"sqlite:///{directory}/state/store.sqlite", retry_pause=0.0),
+            engine=EngineSettings(
+                database_url=str(
+                    engines.current.keys().get("database_url", f"sqlite:///{directory}/state/store.sqlite")
+                ),
+                retry_pause=0.0,
+            ),
             carts=CartSettings(volume=(directory / "state" / "jobs") / "carts"),
             endpoints=(*own, *endpoints),
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import engines
 from mistamover.config.load import load
 from mistamover.jobs.endpoints import Endpoints as JobEndpoints
 from mistamover.jobs.model import Scope
@@ -173,11 +174,13 @@ def write_configuration(directory: Path, port: int, endpoints: Endpoints, front:
         "[front]",
     ]
     lines += [f"{key} = {value}" for key, value in keys.items()]
-    lines += ["[engine]", f"threads = {threads}", "retry_count = 1", "retry_pause = 0.05", "[endpoints]"]
+    engine = engines.current.keys(threads=threads, retry_count=1, retry_pause=0.05)
+    lines += ["[engine]", *(f"{key} = {value}" for key, value in engine.items()), "[endpoints]"]
     for name, own in endpoints.items():
         lines += [f"[[{name}]]", *(f"{key} = {value}" for key, value in own.items())]
     lines += ["[ala]", *(f"{key} = {value}" for key, value in ala.items())]
     (directory / "streams").mkdir(parents=True, exist_ok=True)
+    (directory / "global.ini").touch(mode=0o600)
     (directory / "global.ini").write_text("\n".join([*lines, ""]))
 
 

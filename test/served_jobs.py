@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+import engines
 from mistamover.report import mastership
 from mistamover.testing.sshd import PrivateSshd
 from support import TOP, Agent, free_port, wait_until
@@ -47,7 +48,7 @@ class JobSite:
         lines += ["[front]", "enabled = True"]
         lines += [f"port = {self.port}", "anonymous = submit"]
         lines += [f"{key} = {value}" for key, value in (front or {}).items()]
-        lines += ["[engine]", *(f"{key} = {value}" for key, value in (engine or {}).items())]
+        lines += ["[engine]", *(f"{key} = {value}" for key, value in engines.current.keys(**(engine or {})).items())]
         lines += ["[endpoints]"]
         for name in ("here", "there"):
             lines += [f"  [[{name}]]", f"  url = file://{self.places[name]}", "  max_parallel = 32"]

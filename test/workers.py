@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import engines
 from mistamover.config.load import load
 from mistamover.config.settings import Settings
 from mistamover.jobs import bell
@@ -34,7 +35,9 @@ class Shop:
         self.here, self.there = directory / "data" / "here", directory / "data" / "there"
         own: dict[str, dict[str, object]] = {
             "front": {"allow_private_addresses": True, "dialects": "rest"},
-            "engine": {"threads": 2, "lease": 3, "retry_pause": 0.1},
+            "engine": engines.current.keys(
+                **{"threads": 2, "lease": 3, "retry_pause": 0.1, **sections.get("engine", {})}
+            ),
             "endpoints": {"here": {"url": f"file://{self.here}"}, "there": {"url": f"file://{self.there}"}},
         }
         self.site = Site(directory, sshd, **merged(own, sections))

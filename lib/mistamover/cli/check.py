@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mistamover.cli.check_jobs import jobs_that_wait
 from mistamover.cli.common import add_config_option, emit, load_settings, print_json, printable, senders_named
 from mistamover.config.settings import StreamSettings, TargetSettings, TransferUnit
 from mistamover.errors import LinkError, MistamoverError
@@ -25,7 +26,8 @@ _ROUNDS = 3
 
 _EPILOG = """\
 It works beside a running service, and takes nothing away from it: it has connections and a directory of its own, and
-removes at the target what it has put there.
+removes at the target what it has put there. Where jobs are configured, it tells of those that wait for workers of which
+none runs.
 
 Exit status: 0 everything works; 1 something does not; 2 wrong words or configuration.
 
@@ -89,6 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raise ConfigError or UsageError.
     """
     settings = load_settings(arguments)
+    unserved = [] if arguments.streams else jobs_that_wait(settings)
+    if not arguments.json:
+        for words in unserved:
+            emit(f"jobs: FAILED: {printable(words)}")
     every: list[Found] = []
     for stream in senders_named(settings, arguments.streams):
         if not stream.targets and not arguments.json:
@@ -100,9 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
                 if not arguments.json:
                     emit(_line(stream, target, finding))
             every.append(Found(stream=stream, target=target, findings=tuple(findings)))
+    well = all(found.well for found in every) and not unserved
     if arguments.json:
-        print_json({"well": all(found.well for found in every), "targets": [_as_json(found) for found in every]})
-    return 0 if all(found.well for found in every) else 1
+        targets = [_as_json(found) for found in every]
+        print_json({"well": well, "targets": targets, "jobs": unserved})
+    return 0 if well else 1
 
 
 def _line(stream: StreamSettings, target: TargetSettings, finding: Finding) -> str:

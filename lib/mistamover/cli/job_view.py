@@ -24,6 +24,7 @@ def lines(job: Job) -> list[str]:
         ("started", when(job["started"])),
         ("ended", when(job["ended"])),
         ("waits until", when(job["not_before"]) if not job["ended"] else ""),
+        ("waits for", f"{job['waits_for']}: none runs" if job.get("waits_for") else ""),
         ("progress", progress(job)),
         ("reason", str(job["reason"])),
         ("result", ", ".join(f"{key}: {value}" for key, value in job["result"].items())),

@@ -21,6 +21,11 @@ def own(identity: str) -> str:
     return f"{_OWN}{identity}"
 
 
+def is_named(group: str) -> bool:
+    """Given a group, tell whether it is one that stands in configurations, or that of no group."""
+    return not group.startswith(_OWN)
+
+
 def served(engine: EngineSettings, identity: str) -> frozenset[str]:
     """Given the settings, and the identity of the state directory, return the groups that a worker does jobs of.
 

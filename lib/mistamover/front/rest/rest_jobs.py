@@ -36,6 +36,7 @@ from mistamover.front.rest.rest_common import (
     submitted,
 )
 from mistamover.front.rest.rest_files import CONTENT_RESPONSES
+from mistamover.jobs.groups import in_words
 from mistamover.jobs.model import Job, JobState, Location, Op, Packaging
 from mistamover.jobs.requests import Caller, SourceSpec
 
@@ -214,7 +215,10 @@ def _spec(source: SourceBody) -> SourceSpec:
 def _shown(front: Front, who: Caller, job_id: str, items: int) -> Response:
     job = need_job(front, job_id)
     found = front.store.jobs.items(job.id, limit=items) if items else None
-    return JSONResponse(shown_to(front, who).job(job, found))
+    shown = shown_to(front, who).job(job, found)
+    if job.state is JobState.QUEUED and (group := front.store.claims.group_waited_for(job.id)) is not None:
+        shown["waits_for"] = in_words(group)
+    return JSONResponse(shown)
 
 
 def _events(front: Front, who: Caller, job_id: str, after: int, limit: int) -> Response:

@@ -11,11 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from mistamover import __version__
 from mistamover.errors import StoreError
-from mistamover.front.context import front_of
+from mistamover.front.context import Front, front_of
 from mistamover.front.errors import Refused
 from mistamover.front.rest import views
 from mistamover.front.rest.rest_common import ERRORS, LARGEST, Reader
 from mistamover.front.rest.rest_objects import need_object
+from mistamover.jobs.groups import is_named
 from mistamover.jobs.model import Scope
 from mistamover.jobs.requests import Caller
 
@@ -39,13 +40,30 @@ def health(request: Request) -> Response:
         well = True
         if who.scope.includes(Scope.READ):
             shown["jobs"] = {state.value: number for state, number in front.store.jobs.counts().items()}
-            shown["workers"] = front.store.claims.workers()
+            shown |= _of_workers(front)
     except StoreError as error:
         logger.error("the store: %s", error, extra={"action": "front"})
         well = False
     if who.scope.includes(Scope.READ):
         shown |= {"version": __version__, "store": well}
     return JSONResponse({"status": "ok" if well else "failing", **shown}, 200 if well else 503)
+
+
+def _of_workers(front: Front) -> dict[str, object]:
+    """Given the front, return who works, and who waits for whom."""
+    living, waiting = front.store.claims.living(), front.store.claims.waiting_by_group()
+    # That of one state directory is nothing that anybody has named.
+    names = sorted(name for name in {*waiting, *(group for each in living for group in each.groups)} if is_named(name))
+    groups = [
+        {
+            "name": name,
+            "threads": sum(each.threads for each in living if name in each.groups),
+            "workers": sorted(each.name for each in living if name in each.groups),
+            "waiting": waiting.get(name, 0),
+        }
+        for name in names
+    ]
+    return {"workers": {each.name: each.threads for each in living}, "groups": groups}
 
 
 @router.get("/estimate", response_model=views.EstimateView)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,16 @@ _SHORT: Final = 0.2
 _PRAGMAS: Final = (("foreign_keys", 1), ("synchronous", 2), ("secure_delete", 1))
 #: Connections of one process that read at a time; opened when they are needed.
 _READERS: Final = 40
+#: How a connection to a server notices that the network is gone, as libpq takes it: seconds, and milliseconds for data
+#: that nobody acknowledges. What the URL says of it wins.
+_LINE: Final[Mapping[str, int]] = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _FILE: Final = "sqlite:///"
 _UPGRADE: Final = "run: mistamover db upgrade"
 
@@ -168,7 +178,8 @@ class Database:
 
     def _postgresql(self, **pool: Any) -> Engine:
         try:
-            return _engine(self.url, None, pool_pre_ping=True, **pool)
+            arguments = {key: value for key, value in _LINE.items() if key not in self.url.query}
+            return _engine(self.url, None, pool_pre_ping=True, connect_args=arguments, **pool)
         except ModuleNotFoundError as error:
             raise StoreError(
                 f"{self.name}: PostgreSQL needs the package {error.name}; run: pip install 'mistamover[postgresql]'"
