@@ -1,4 +1,4 @@
-"""A way to a server that can be cut and mended, for servers that lose what they hold when they are stopped."""
+"""A way to a server that can be cut, stalled and mended, and the server itself notices nothing."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class Relay:
             self._thread.join(10)
             self._thread = None
 
+    def stall(self) -> None:
+        """Pass nothing on, and take no connection, until `go_on`: to both ends it is a network that swallows all."""
+        self._stop.send(b"s")
+
+    def go_on(self) -> None:
+        """Go on after `stall`, with what has been kept meanwhile."""
+        self._stop.send(b"g")
+
     def _serve(self, listener: socket.socket) -> None:
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
             stack.enter_context(listener)
@@ -55,11 +63,21 @@ class Relay:
             while True:
                 for key, _ in selector.select():
                     if key.fileobj is self._stopped:
-                        self._stopped.recv(1)
-                        return
+                        word = self._stopped.recv(1)
+                        while word == b"s":
+                            word = self._stopped.recv(1)
+                        if word == b"x":
+                            return
+                        # What was ready before may not be there any more.
+                        break
                     if key.fileobj is listener:
                         ours = stack.enter_context(listener.accept()[0])
-                        far = stack.enter_context(socket.create_connection(self._server, timeout=10))
+                        try:
+                            far = stack.enter_context(socket.create_connection(self._server, timeout=10))
+                        except OSError:
+                            # The server itself is away.
+                            ours.close()
+                            continue
                         for one, other in ((ours, far), (far, ours)):
                             others[one] = other
                             selector.register(one, selectors.EVENT_READ)
