@@ -41,6 +41,7 @@ _ms_missing_packages() {
             PATH=$PATH:/usr/sbin command -v globus-gridftp-server >/dev/null || echo globus-gridftp-server-progs
             command -v gfal-rename >/dev/null || printf '%s\n' gfal2-util-scripts gfal2-plugin-gridftp gfal2-plugin-file
             [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
+            command -v redis-server >/dev/null || echo redis-server
             compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
             command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo chromium
         fi
@@ -77,6 +78,7 @@ _ms_install() (
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || return
     command -v systemctl >/dev/null || return 0
     [[ " $* " == *" rabbitmq-server "* ]] && set -- "$@" rabbitmq-server.service "${fresh[@]}"
+    [[ " $* " == *" redis-server "* ]] && set -- "$@" redis-server.service
     [[ " $* " == *" postgresql "* ]] && set -- "$@" postgresql.service
     for service in "$@"; do
         [[ $service != *.service && $service != *.socket ]] || systemctl disable "$service" || true

@@ -99,12 +99,15 @@ class Shop:
         **fields: Any,
     ) -> Job:
         """Given sources, URLs or `ENDPOINT:PATH`, and where they go, submit a job, with more fields of the request."""
-        given = [sources] if isinstance(sources, str) else sources
-        specs = [SourceSpec(url=each) if "://" in each else SourceSpec(location=place(each)) for each in given]
+        specs = self.specs([sources] if isinstance(sources, str) else sources)
         job, _ = self.desk.copy(
             dataclasses.replace(request, **fields), specs, Destination(location=place(to), into=True), op=op
         )
         return job
+
+    def specs(self, sources: Sequence[str]) -> list[SourceSpec]:
+        """Given sources, URLs or `ENDPOINT:PATH`, return them as the desk takes them."""
+        return [SourceSpec(url=each) if "://" in each else SourceSpec(location=place(each)) for each in sources]
 
     def cancel(self, job: Job) -> None:
         """Have a job cancelled, as the front does."""

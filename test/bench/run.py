@@ -28,6 +28,7 @@ from bench.latency import w4, w5, w8  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import w9  # noqa: E402
 from bench.transfer import w1, w2, w3  # noqa: E402
+from bench.workers import w11  # noqa: E402
 from mistamover.testing.sshd import available  # noqa: E402
 
 WORKLOADS: dict[str, Callable[[Bench], Results]] = {

@@ -123,12 +123,14 @@ class Told:
             logger.error("a message at the broker is not of ours: it is dropped")
             return
         try:
+            at_once = self._claiming.crew.free > 0
             if not self._waited():
                 self._claiming.decline(job_id)
                 return
             with self._giving:
                 if not self._stopping.is_set():
-                    self._claiming.one(job_id)
+                    give = self._claiming.one if at_once else self._claiming.one_or_better
+                    give(job_id)
                     return
         except StoreError as error:
             logger.error("job %s cannot be had: %s", job_id, error)

@@ -53,8 +53,8 @@ class Claiming:
         self._groups = groups
         self.crew = crew
 
-    def next(self) -> bool:
-        """Give out the job that is to begin next; return False if none may. Raise StoreError."""
+    def next(self) -> str:
+        """Give out the job that is to begin next; return its id, nothing if none may. Raise StoreError."""
         until = clock() + self._engine.lease
         claim = self._store.claims.next(
             self._name,
@@ -63,9 +63,10 @@ class Claiming:
             owner_max=self._engine.owner_max_running,
             groups=self._groups,
         )
-        if claim is not None:
-            self.crew.give(Hold(claim, until))
-        return claim is not None
+        if claim is None:
+            return ""
+        self.crew.give(Hold(claim, until))
+        return claim.job.id
 
     def one(self, job_id: str) -> bool:
         """Given the id of a job, give it out; return False if it may not begin. Raise StoreError."""
@@ -81,6 +82,14 @@ class Claiming:
         if claim is not None:
             self.crew.give(Hold(claim, until))
         return claim is not None
+
+    def one_or_better(self, job_id: str) -> None:
+        """Given the id of a job that had to wait for us, give out the one that is to begin next by now. Raise StoreError.
+
+        If that is another one, ours is announced again.
+        """
+        if self.next() != job_id:
+            self.decline(job_id)
 
     def decline(self, job_id: str) -> None:
         """Given the id of a job that we cannot take now, have it announced to others. Raise StoreError."""
