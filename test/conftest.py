@@ -109,10 +109,13 @@ def redis(redis_of_all: PrivateRedis) -> PrivateRedis:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that are marked so, or all of jobs if that is asked for, on every engine and store."""
-    marked = metafunc.definition.get_closest_marker("every_engine") is not None
-    of_jobs = marked or engines.is_of_jobs(metafunc.definition.path)
-    if (marked and not engines.WANTED) or (of_jobs and engines.WANTED == "all"):
-        metafunc.parametrize("footing", list(engines.FOOTINGS), indirect=True, scope="session")
+    mark = metafunc.definition.get_closest_marker("every_engine")
+    of_jobs = mark is not None or engines.is_of_jobs(metafunc.definition.path)
+    wanted = engines.chosen(mark.args if mark is not None else ())
+    if (mark is not None and not engines.WANTED) or (of_jobs and engines.WANTED == "all"):
+        metafunc.parametrize("footing", wanted, indirect=True, scope="session")
+    elif mark is not None and engines.WANTED not in wanted:
+        metafunc.parametrize("footing", [], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,7 @@
 """What jobs stand on in a test: an engine, and a store; and which tests are run on which of them.
 
 Every test of jobs is run with the embedded engine and SQLite. Those with the mark `every_engine` are run on all of
-`FOOTINGS`. With MISTAMOVER_ENGINES=all in the environment that is so for every test of jobs; with the name of one of
+`FOOTINGS`, with `every_engine("celery")` on those of that name. With MISTAMOVER_ENGINES=all in the environment that is so for every test of jobs; with the name of one of
 them, everything stands on that one.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -63,6 +64,11 @@ class Footing:
 
 #: That of the test that runs.
 current = Footing()
+
+
+def chosen(words: Sequence[object]) -> list[str]:
+    """Given the words of the mark, return the footings whose names have all of them."""
+    return [name for name in FOOTINGS if all(str(word) in name for word in words)]
 
 
 def is_of_jobs(path: Path) -> bool:

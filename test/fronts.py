@@ -122,7 +122,7 @@ def running(jobs: JobSettings) -> Iterator[Front]:
         store.prepare()
         endpoints = Endpoints(jobs, store.endpoints)
         desk = Desk(jobs, store, endpoints)
-        places = Places(endpoints, jobs.directory / "front", jobs.directory / "links")
+        places = Places(endpoints, jobs.directory / "front", jobs.directory / "links", groups=jobs.engine.groups)
         sockets = listen(jobs.front)
         host, port = sockets[0].getsockname()[:2]
         server = Server(create(jobs, store, desk, places), tls=context_of(jobs.front))

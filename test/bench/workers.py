@@ -31,8 +31,8 @@ def w11(bench: Bench) -> Results:
         ways = [
             Way(
                 name=f"{kind}, {workers} workers",
-                settings=f"{jobs} jobs of one file that an HTTP server gives after {1000 * ANSWER:.0f} ms; {workers} worker"
-                f" processes with {THREADS} threads; PostgreSQL{', RabbitMQ' if kind == 'celery' else ''}",
+                settings=f"{jobs} jobs of one file that an HTTP server gives after {1000 * ANSWER:.0f} ms; {workers} "
+                f"processes with {THREADS} threads; PostgreSQL{', RabbitMQ' if kind == 'celery' else ''}",
                 run=partial(_rate, kind, workers, jobs, postgres, rabbit),
             )
             for kind in ("embedded", "celery")
@@ -59,9 +59,7 @@ def _print(rows: list[Row]) -> None:
         print(f"  {row.way:<24}{rate:>8.1f}{rate / one:>16.2f}")
 
 
-def _rate(
-    kind: str, workers: int, count: int, postgres: PrivatePostgres, rabbit: PrivateRabbit, arena: Arena
-) -> float:
+def _rate(kind: str, workers: int, count: int, postgres: PrivatePostgres, rabbit: PrivateRabbit, arena: Arena) -> float:
     """Return how many jobs a second are done, from the moment in which they may begin to the end of the last."""
     broker = {
         "kind": "celery",

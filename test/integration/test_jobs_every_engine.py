@@ -208,11 +208,10 @@ def test_whoever_asked_is_told_of_the_end(shop: Shop) -> None:
         wait_until(lambda: hook.raw, 15, "it is told")
 
 
+@pytest.mark.every_engine("celery")
 def test_a_message_that_nobody_understands_and_one_that_comes_twice_do_no_harm(
-    shop: Shop, footing: engines.Footing
+    shop: Shop,
 ) -> None:
-    if footing.kind != "celery":
-        return
     from mistamover.jobs.engine.publishing import Publisher
     from mistamover.jobs.store.announcements import Announcement
 
@@ -239,30 +238,24 @@ def test_a_message_that_is_lost_is_made_good(shop: Shop) -> None:
     shop.until(job)
 
 
+@pytest.mark.every_engine("celery")
 def test_no_secret_is_told(shop: Shop, footing: engines.Footing) -> None:
-    if not footing.broker_password:
-        return
     written = shop.log() + (shop.site.directory / "worker.out").read_text()
     assert footing.broker_password not in written
     with open(f"/proc/{shop.workers[0].pid}/cmdline", "rb") as file:
         assert footing.broker_password.encode() not in file.read()
 
 
-def test_a_broker_that_is_away_delays_nothing_for_long(
-    shop: Shop, footing: engines.Footing, request: pytest.FixtureRequest
-) -> None:
-    """Jobs are taken while it is away, and done when it is there again, with what it has lost meanwhile."""
-    if "redis" not in footing.name:
-        # RabbitMQ takes long to start; it is killed in test/chaos.
-        return
-    redis: PrivateRedis = request.getfixturevalue("redis_of_all")
-    redis.stop()
+@pytest.mark.every_engine("redis")
+def test_a_broker_that_is_away_delays_nothing_for_long(shop: Shop, redis_of_all: PrivateRedis) -> None:
+    """Jobs are taken while it is away, and done when it is there again. RabbitMQ is killed in test/chaos."""
+    redis_of_all.stop()
     try:
         job = shop.submit("here:a", "there:away")
         wait_until(lambda: "cannot be announced" in shop.log(), 15, "it is said")
         assert shop.job(job).state is JobState.QUEUED
     finally:
-        redis.start()
+        redis_of_all.start()
     shop.until(job)
     shop.until_log("listens at the broker")
 

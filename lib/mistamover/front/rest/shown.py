@@ -62,6 +62,7 @@ class Shown:
             "started": moment(job.started),
             "ended": moment(job.ended),
             "reason": self.text(job.reason),
+            "waits_for": "",
             "result": self._clean(job.result),
             "progress": {
                 "items": job.progress.items,

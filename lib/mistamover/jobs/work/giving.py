@@ -84,9 +84,9 @@ class Claiming:
         return claim is not None
 
     def one_or_better(self, job_id: str) -> None:
-        """Given the id of a job that had to wait for us, give out the one that is to begin next by now. Raise StoreError.
+        """Given the id of a job that had to wait for us, give out the one that is to begin next by now.
 
-        If that is another one, ours is announced again.
+        If that is another one, the first is announced again. Raise StoreError.
         """
         if self.next() != job_id:
             self.decline(job_id)
