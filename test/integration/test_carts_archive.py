@@ -169,6 +169,28 @@ def test_what_fails_in_the_end_says_why(site: CartSite, archive: Archive, how: d
     assert not list(site.volume.partial(job.id).iterdir())
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        ("crc99", "", "unsupported hash type crc99"),
+        ("shake_128", "ab", "unsupported hash type shake_128"),
+        ("md5", "beef", "File hash does not match provided hash"),
+        ("SHA-512", "no digits", "File hash does not match provided hash"),
+        ("md5", MD5.upper(), ""),
+        ("sha512_224", "", ""),
+    ],
+)
+def test_a_hash_that_cannot_be_is_learned_of_at_the_end(
+    site: CartSite, archive: Archive, kind: str, value: str, reason: str
+) -> None:
+    archive.files = {"a": Archived(CONTENT)}
+    job = site.cart("u", {"a": ("a", kind, value)}, any_hash=True)
+    assert site.done(job, attempts=30).reason == (pulled(reason) if reason else "")
+    if reason:
+        with pytest.raises(JobRefused, match=r"hash|hexadecimal"):
+            site.cart("u", {"a": ("a", kind, value)})
+
+
 def test_an_archive_that_does_not_know_a_file(site: CartSite) -> None:
     reason = site.fail(site.cart("u", {"gone": "gone"}))
     assert reason == "Failed to pull file(Failed to stage with error: Status code is 500)"

@@ -17,6 +17,10 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Hash(Protocol):
     """What hashlib returns."""
 
+    @property
+    def digest_size(self) -> int:
+        """How many bytes a hash has."""
+
     def update(self, data: bytes, /) -> None:
         """Add data."""
 
@@ -25,14 +29,22 @@ class Hash(Protocol):
 
 
 def new(algorithm: str) -> Hash:
-    """Given `md5`, `sha1`, `sha256`, `blake2b` or `xxh128`, return an empty hash."""
+    """Given `xxh128`, or the name of a hash of this Python's hashlib that has one length, return an empty hash."""
     if algorithm == "xxh128":
         import xxhash  # most agents never need it
 
         return xxhash.xxh3_128()
     # These are checksums: what keeps a stranger out is the login.
-    made: Hash = getattr(hashlib, algorithm)(usedforsecurity=False)
-    return made
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def is_known(algorithm: str) -> bool:
+    """Given any text, tell whether hashlib here has a hash of that name, with a length of its own."""
+    try:
+        return algorithm in hashlib.algorithms_available and new(algorithm).digest_size > 0
+    except ValueError:
+        # This host's OpenSSL knows its name, and does not do it.
+        return False
 
 
 def of_file(handle: int, algorithm: str) -> tuple[str, int]:

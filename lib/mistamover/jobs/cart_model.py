@@ -120,6 +120,8 @@ class NewCart:
     layout: str = "plain"
     manifest: bool | None = None
     """None: as [carts] manifest says."""
+    any_hash: bool = False
+    """Also a hash that nobody knows, or that cannot be one, is taken: the cart is made, and comes to nothing."""
     archive: str = ""
     """The name of the endpoint that the files come from; empty: that of [carts] archive."""
 

@@ -41,7 +41,7 @@ class CartDesk:
         One of the same uid may be there: the new one is then what is seen.
         """
         uid = wishes.checked_uid(new.uid, at_root=self._front.carts_at_root)
-        files = wishes.checked_files(new.files, self._settings.max_files)
+        files = wishes.checked_files(new.files, self._settings.max_files, any_hash=new.any_hash)
         form = self._form(new, wishes.common_hash(files))
         if form.manifest and form.layout is BundleLayout.PLAIN:
             wishes.check_free(files, manifest_name(form.algorithm))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from mistamover.errors import JobRefused
+from mistamover.files import digests
 from mistamover.jobs import paths
 from mistamover.jobs.cart_model import BundleFormat, BundleLayout, CartFile
 
@@ -29,6 +30,9 @@ _USUAL: Final = "sha256"
 #: Characters of an id.
 _LONGEST_ID: Final = 4_000
 
+#: Characters of a hash that is none, as it is shown.
+_SHOWN: Final = 64
+
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]+")
 
 
@@ -47,9 +51,10 @@ def checked_uid(uid: str, *, at_root: bool) -> str:
     return uid
 
 
-def checked_files(files: Sequence[CartFile], most: int) -> list[CartFile]:
+def checked_files(files: Sequence[CartFile], most: int, *, any_hash: bool = False) -> list[CartFile]:
     """Given the files of a cart, and how many there may be, return them with clean paths and hashes.
 
+    With `any_hash` one that nobody knows, or of a wrong length, stays as it is: it fits nothing.
     Raise JobRefused (`no-files`, `too-many-files`, `bad-path`, `same-path`, `bad-hash`, `unsupported-hash`, `bad-id`).
     """
     if not files:
@@ -57,7 +62,7 @@ def checked_files(files: Sequence[CartFile], most: int) -> list[CartFile]:
     if len(files) > most:
         raise JobRefused("too-many-files", f"there are {len(files)} files, and {most} are allowed: make several carts")
     kinds: dict[str, tuple[str, int]] = {}
-    found = [_checked(file, kinds) for file in files]
+    found = [_checked(file, kinds, any_hash=any_hash) for file in files]
     _check_apart([file.path for file in found])
     return found
 
@@ -65,7 +70,8 @@ def checked_files(files: Sequence[CartFile], most: int) -> list[CartFile]:
 def common_hash(files: Sequence[CartFile]) -> str:
     """Given checked files, return the hash that all of them were given, or else the usual one."""
     kinds = {file.hash_type for file in files}
-    return (kinds.pop() if len(kinds) == 1 else "") or _USUAL
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    return kind if kind and digests.is_known(kind) else _USUAL
 
 
 def check_free(files: Sequence[CartFile], name: str) -> None:
@@ -92,12 +98,12 @@ def checked_layout(word: str) -> BundleLayout:
     return BundleLayout(word)
 
 
-def _checked(file: CartFile, kinds: dict[str, tuple[str, int]]) -> CartFile:
+def _checked(file: CartFile, kinds: dict[str, tuple[str, int]], *, any_hash: bool) -> CartFile:
     if not file.id or len(file.id) > _LONGEST_ID:
         raise JobRefused("bad-id", f"the id of a file has 1 to {_LONGEST_ID} characters")
     if not _encodable(file.id):
         raise JobRefused("bad-id", "the id of a file holds half a character")
-    kind, value = _hash(file, kinds)
+    kind, value = _hash(file, kinds, any_hash=any_hash)
     return replace(file, path=_path(file.path), hash_type=kind, hash_value=value)
 
 
@@ -131,35 +137,39 @@ def _check_apart(found: Sequence[str]) -> None:
             directory = paths.parent(directory)
 
 
-def _hash(file: CartFile, kinds: dict[str, tuple[str, int]]) -> tuple[str, str]:
+def _hash(file: CartFile, kinds: dict[str, tuple[str, int]], *, any_hash: bool) -> tuple[str, str]:
     written, digits = file.hash_type.strip(), file.hash_value.strip().lower()
     if not written:
         if digits:
             raise JobRefused("bad-hash", "a file has a hash (hashsum), and not its type (hashtype)")
         return "", ""
     if written not in kinds:
-        kinds[written] = _kind(written)
+        kinds[written] = _kind(written, any_hash=any_hash)
     name, length = kinds[written]
     if digits and (len(digits) != length or _HEXADECIMAL.fullmatch(digits) is None):
-        raise JobRefused("bad-hash", f"a {name} has {length} hexadecimal digits")
+        if not any_hash:
+            raise JobRefused("bad-hash", f"a {name} has {length} hexadecimal digits")
+        digits = _odd(digits)
     return name, digits
 
 
-def _kind(written: str) -> tuple[str, int]:
+def _odd(text: str) -> str:
+    """Given what is no hash, return enough of it to be told what it was."""
+    return paths.shown(text.strip()[:_SHOWN].encode("utf-8", "replace").decode())
+
+
+def _kind(written: str, *, any_hash: bool) -> tuple[str, int]:
     """Given the name of a hash as a client writes it, return ours, and how many digits it has."""
     name = written.lower().replace("-", "_")
     if re.fullmatch("(sha|md)_[0-9]+", name):
         name = name.replace("_", "")
-    try:
-        size = hashlib.new(name, usedforsecurity=False).digest_size if name in hashlib.algorithms_available else 0
-    except ValueError:
-        # This host's OpenSSL knows its name, and does not do it.
-        size = 0
-    if not size:
+    if not digests.is_known(name):
+        if any_hash:
+            return _odd(written), 0
         # One without a length of its own, such as shake_128, is none either.
         known = sorted(each for each in hashlib.algorithms_guaranteed if not each.startswith("shake"))
         raise JobRefused("unsupported-hash", f"the hash {written[:40]!r} is not known: there are {', '.join(known)}")
-    return name, 2 * size
+    return name, 2 * hashlib.new(name, usedforsecurity=False).digest_size
 
 
 def _encodable(text: str) -> bool:

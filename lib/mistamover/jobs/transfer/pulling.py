@@ -11,7 +11,6 @@ from mistamover.files.digests import Hash
 from mistamover.files.durable import begin_writing
 from mistamover.jobs.cart_model import VOLUME
 from mistamover.jobs.model import Item, ItemState, Location
-from mistamover.jobs.options import HASHES
 from mistamover.jobs.store.item_steps import Finished
 from mistamover.jobs.transfer.archives import Archive
 from mistamover.jobs.transfer.context import Tell
@@ -77,7 +76,10 @@ class Puller:
 
     def _written(self, item: Item, seen: Seen, origin: Origin, name: str, go_on: Callable[[], None]) -> tuple[str, int]:
         """Write a file under a temporary name; return its hash and its size, which have been checked."""
-        hashes = _hashes(self._algorithm, item.hash_type if item.hash_value else "")
+        if item.hash_type and not digests.is_known(item.hash_type):
+            raise Trouble(FaultClass.REFUSED, f"unsupported hash type {item.hash_type}", final=True)
+        wanted = {self._algorithm, item.hash_type if item.hash_value else ""} - {""}
+        hashes = {name: digests.new(name) for name in wanted}
         expected = origin.size if seen.size is None else seen.size
         size = begun = 0
         with self._landing.write(name) as file:
@@ -106,13 +108,6 @@ class Puller:
             if size >= _LARGE:
                 os.fsync(file.fileno())
         return hashes[self._algorithm].hexdigest(), size
-
-
-def _hashes(*names: str) -> dict[str, Hash]:
-    for name in names:
-        if name and name not in HASHES:
-            raise Trouble(FaultClass.REFUSED, f"unsupported hash type {name}", final=True)
-    return {name: digests.new(name) for name in names if name}
 
 
 def _check(item: Item, hashes: dict[str, Hash]) -> None:
