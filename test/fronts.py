@@ -78,7 +78,11 @@ class Front:
         with contextlib.closing(connection):
             connection.request(method, path, content, sent)
             response = connection.getresponse()
-            return Answer(status=response.status, headers=dict(response.getheaders()), content=response.read())
+            return Answer(
+                status=response.status,
+                headers={name.lower(): value for name, value in response.getheaders()},
+                content=response.read(),
+            )
 
     def api(self, method: str, path: str, body: object = None, **more: Any) -> Answer:
         """As `ask`, below the root of the REST API."""

@@ -110,6 +110,14 @@ def test_other_verbs_are_not_allowed(front: Front, top: str, verb: str, path: st
     assert "GET" in answer.headers["allow"]
 
 
+def test_the_two_headers_are_written_as_they_are_documented(front: Front) -> None:
+    posted(front, "capitals")
+    with socket.create_connection((front.host, front.port), timeout=10) as wire:
+        wire.sendall(b"HEAD /capitals HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        said = b"".join(iter(lambda: wire.recv(4096), b""))
+    assert b"\r\nX-Pacifica-Status: waiting\r\nX-Pacifica-Message: \r\n" in said
+
+
 def test_other_dialects_are_where_they_were(front: Front) -> None:
     assert front.ask("GET", "/api/v1/health").json["status"] == "ok"
     assert front.ask("GET", "/DM/health").json == {"status": 200}
