@@ -7,7 +7,7 @@ compare resolved paths.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistamover.config import check, endpoint_urls
@@ -30,8 +30,13 @@ _VARIABLES = {
 }
 
 
-def defaults_of(environ: Mapping[str, str]) -> Iterator[Entry]:
-    """Given the environment, yield the defaults of [carts] that it sets."""
+def defaults_of(environ: Mapping[str, str], sections: Container[str]) -> Iterator[Entry]:
+    """Given the environment, and the sections of the file, yield the defaults of [carts] that it sets.
+
+    There are none where nothing listens for carts: the variables have names that others may use as well.
+    """
+    if "front" not in sections and CARTS not in sections:
+        return
     for name, key in _VARIABLES.items():
         text = environ.get(name, "").strip()
         if text and text.isprintable():

@@ -92,7 +92,7 @@ def _draft(
     of_environment = entries.of_environment(environ, report)
     ini = read(path, word_keys=schema.word_keys(), draft=drafts.get(path))
     written = entries.of_file(ini, report)
-    context = Context([*written, *of_environment], defaults=_defaults(path, environ))
+    context = Context([*written, *of_environment], defaults=_defaults(path, environ, ini))
     service = Values(context, file=path, base=path.parent, report=report)
     # That the file cannot be read explains all that is missing; telling it key by key would only hide the reason.
     streams = find_streams(service, report, drafts) if ini.readable else Streams(directory=path.parent, found=())
@@ -136,9 +136,9 @@ def _add_stream(
     return ini
 
 
-def _defaults(path: Path, environ: Mapping[str, str]) -> list[Entry]:
+def _defaults(path: Path, environ: Mapping[str, str], ini: IniFile) -> list[Entry]:
     """Return the defaults of the schema, and those that follow from where the global file is, and the environment."""
-    return [*defaults(), _default("global", "top", str(path.parent.parent)), *carts.defaults_of(environ)]
+    return [*defaults(), _default("global", "top", str(path.parent.parent)), *carts.defaults_of(environ, ini.config)]
 
 
 def _stream_defaults(name: str, written: Iterable[Entry], inherits: Context) -> list[Entry]:

@@ -81,7 +81,7 @@ def test_the_variables_of_the_data_cart_count_where_the_file_is_silent(site: Sit
     assert (written.carts.lru_buffer_time, written.carts.bundle) == (3600.0, True)
     # Without a word of jobs there are none.
     site.write_global()
-    assert site.load(environ).jobs is None
+    assert site.load({**environ, "LRU_BUFFER_TIME": "another program's"}).jobs is None
 
 
 @pytest.mark.parametrize("url", ["http://h:1/", "https://h/", "pacifica+http://h:1/base/"])
