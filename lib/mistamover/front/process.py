@@ -6,6 +6,8 @@ over; then everything is cut.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import logging
 import signal
@@ -41,6 +43,9 @@ _LONGEST_HEAD = 64 << 10
 #: Connections that the kernel keeps until we take them.
 _BACKLOG = 512
 
+#: The number of glibc for how many places there are that memory is taken from; see mallopt(3).
+_M_ARENA_MAX = -8
+
 #: Seconds of the grace for what is under way, however long the service may take to stop.
 _LONGEST_GRACE = 30
 
@@ -53,6 +58,7 @@ def run(settings: Settings) -> int:
     assert settings.jobs is not None
     setproctitle("mistamover: front")
     logs.start(settings.log, "front", to_stderr=True, debug=settings.debug)
+    _keep_memory_together()
     _leave_signals_to_the_server()
     try:
         return _serve(settings, settings.jobs)
@@ -190,6 +196,13 @@ def address(sock: socket.socket, *, tls: bool) -> str:
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http{'s' if tls else ''}://{shown}:{port}"
+
+
+def _keep_memory_together() -> None:
+    """Have all threads take their memory from the same places: each would keep what it needed for a download once."""
+    with contextlib.suppress(AttributeError, OSError):
+        # Not every C library has it, and nothing depends on it.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _leave_signals_to_the_server() -> None:
