@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mistamover.errors import BundleBroken
+from mistamover.errors import BundleBroken, JobRefused
 from mistamover.jobs.cart_model import BundleForm, BundleFormat
+from mistamover.jobs.carts import composing
 from mistamover.jobs.carts.composing import pieces
 from mistamover.jobs.carts.members import Member
 from mistamover.jobs.carts.tar import VirtualTar, header_of
@@ -161,3 +163,13 @@ def test_a_compressed_tar_holds_the_same_tar(tmp_path: Path) -> None:
     members = members_in(tmp_path, contents)
     packed = b"".join(pieces(BundleForm(format=BundleFormat.TAR_ZST), members))
     assert zstandard.ZstdDecompressor().decompressobj().decompress(packed) == by_tarfile(contents)
+
+
+def test_without_zstandard_a_compressed_tar_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    composing._zstandard.cache_clear()
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    composing.check_format(BundleFormat.ZIP)
+    with pytest.raises(JobRefused, match=r"mistamover\[zstd\]"):
+        composing.check_format(BundleFormat.TAR_ZST)
