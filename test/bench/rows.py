@@ -3,8 +3,8 @@
 
     test/bench/rows.py [--items 20000] [--per-job 1,100] [--store sqlite,postgresql] [--memory]
 
-Jobs are handed in, claimed, done (files of ten bytes are copied on this disk) and ended, one after the other, by the code of
-the service in one process: the rates are those of one thread.  It prints a table for each store and size of jobs.
+Jobs are handed in, claimed, done (files of ten bytes are copied on this disk) and ended, one after the other, by the
+code of the service in one process: the rates are those of one thread.  It prints a table for each store and size.
 """
 
 from __future__ import annotations
@@ -211,9 +211,11 @@ def told(cost: Cost) -> Iterator[str]:
     yield f"  {'all':<12}{total / cost.items:10.0f} B an item {total / cost.jobs:12.0f} B a job"
     yield f"  {'packed':<12}{cost.tidied / cost.items:10.0f} B an item {cost.tidied / cost.jobs:12.0f} B a job"
     yield f"  {'log':<12}{cost.log / cost.items:10.0f} B an item {cost.log / cost.jobs:12.0f} B a job"
-    yield f"  writing transactions a job: {cost.submitting / cost.jobs:.2f} handed in, {cost.doing / cost.jobs:.2f} done"
     taken, done = (cost.jobs / max(each, 1e-9) for each in cost.seconds)
-    yield f"  one thread: {taken:.0f} jobs/s handed in, {done:.0f} jobs/s done, {cost.items / cost.seconds[1]:.0f} items/s"
+    commits = f"{cost.submitting / cost.jobs:.2f} handed in, {cost.doing / cost.jobs:.2f} done"
+    yield f"  writing transactions a job: {commits}"
+    items = done * cost.items / cost.jobs
+    yield f"  one thread: {taken:.0f} jobs/s handed in, {done:.0f} jobs/s done, {items:.0f} items/s"
 
 
 def memory() -> Iterator[str]:

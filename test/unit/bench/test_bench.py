@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bars, inotify, report, results, trees, usage
+from bench import bars, inotify, report, results, rows, trees, usage
 from bench.results import NotDelivered, Results, Row, Setting
 
 
@@ -105,3 +105,10 @@ def test_given_a_tree_when_made_then_it_passes_its_own_check_and_no_other(tmp_pa
         tree.check(tmp_path)
     with pytest.raises(NotDelivered, match="still at the source"):
         trees.none_left(tmp_path)
+
+
+def test_a_job_costs_the_store_three_transactions_and_one_for_each_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the page about planning sizes computes with."""
+    assert rows.main(["--items", "6", "--per-job", "1,3", "--store", "sqlite"]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "transactions" in line]
+    assert said == [f"writing transactions a job: 1.00 handed in, {files + 2:.2f} done" for files in (1, 3)]
