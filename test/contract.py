@@ -95,6 +95,8 @@ class End:
     """Two ends of one protocol; the far one is a directory of this machine unless a subclass knows better."""
 
     traits = Traits()
+    clock = staticmethod(time.thread_time)
+    """Of a witness, which looks for a third of the time."""
 
     def __init__(self, place: Path, make: Callable[[End, TargetSettings, bool], Transport], **changes: object) -> None:
         """Given an empty directory, what makes a transport (given the settings of its target, and whether what a
@@ -378,7 +380,7 @@ class Contract:
 
     def test_a_file_takes_the_place_of_another(self, end: End, transport: Transport) -> None:
         versions = [b"old" * 10_000, b"new and longer" * 10_000, b"short"]
-        with Witness(only(end, file=versions)) as witness:
+        with Witness(only(end, file=versions), clock=end.clock) as witness:
             for content in versions:
                 confirmed(deliver(transport, [end.put("file", content)]))
         assert not witness.complaints
@@ -526,7 +528,8 @@ class Contract:
             for name, content in versions.items():
                 end.put(f"tree/{name}", content)
             units = [end.tree_unit("tree")]
-        with Witness(only(end, **known)) if what != "tree" else contextlib.nullcontext() as witness:
+        watching = Witness(only(end, **known), clock=end.clock) if what != "tree" else contextlib.nullcontext()
+        with watching as witness:
             self._deliver_and_be_killed(end, units, after=15)
         assert not (witness and witness.complaints)
         second = end.transport()
@@ -591,7 +594,7 @@ class Contract:
             if found and found < 60:
                 yield f"{found} of 60 files"
 
-        with Witness(look) as witness:
+        with Witness(look, clock=end.clock) as witness:
             [verdict] = confirmed(deliver(transport, [end.tree_unit("unit")])).values()
         assert not witness.complaints
         assert len(verdict.parts) == 60 + 3 + 1 + end.traits.links

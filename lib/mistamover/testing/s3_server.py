@@ -55,6 +55,7 @@ class PrivateS3:
         self.port = 0
         self.key, self.secret = f"KEY{secrets.token_hex(6)}", secrets.token_hex(20)
         self._process: subprocess.Popen[bytes] | None = None
+        self._session: Any = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,7 +115,10 @@ class PrivateS3:
         from botocore.config import Config
         from botocore.session import Session
 
-        return Session().create_client(
+        if self._session is None:
+            # It reads a description of all of S3, which takes ten times as long as everything else.
+            self._session = Session()
+        return self._session.create_client(
             "s3",
             region_name="us-east-1",
             endpoint_url=self.url,
