@@ -1,8 +1,8 @@
 """What jobs stand on in a test: an engine, and a store; and which tests are run on which of them.
 
 Every test of jobs is run with the embedded engine and SQLite. Those with the mark `every_engine` are run on all of
-`FOOTINGS`, with `every_engine("celery")` on those of that name. With MISTAMOVER_ENGINES=all in the environment that is so for every test of jobs; with the name of one of
-them, everything stands on that one.
+`FOOTINGS`, with `every_engine("celery")` on those with that word in their names. With MISTAMOVER_ENGINES=all in the
+environment every test of jobs is run on all of them; with the name of one of them everything stands on that one.
 """
 
 from __future__ import annotations

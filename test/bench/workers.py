@@ -13,6 +13,7 @@ import engines
 from bench.frame import Arena, Bench, Way, open_stage
 from bench.results import NotDelivered, Results, Row
 from mistamover.jobs.model import JobState
+from mistamover.jobs.store.database import Database
 from mistamover.testing.postgresql import PrivatePostgres
 from mistamover.testing.rabbitmq import PrivateRabbit
 from support import wait_until
@@ -67,6 +68,9 @@ def _rate(kind: str, workers: int, count: int, postgres: PrivatePostgres, rabbit
         "broker_password_file": engines.secret_file(rabbit.password),
     }
     engine = {"threads": THREADS, "database_url": postgres.new_database(), **(broker if kind == "celery" else {})}
+    database = Database(str(engine["database_url"]))
+    database.upgrade()
+    database.close()
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(_slow_server())
         there = {"url": f"file://{arena.directory}/there", "max_parallel": 256}

@@ -54,6 +54,7 @@ def test_what_waits_while_nobody_works_is_done_at_the_start(shop: Shop) -> None:
     assert len(shop.names()) == 10
 
 
+@pytest.mark.every_engine
 def test_a_job_whose_worker_is_killed_half_way_is_done_by_the_next_one(shop: Shop, gate: Gate) -> None:
     worker = shop.start()
     job = shop.submit(gate.url)
@@ -131,6 +132,7 @@ def test_a_worker_that_is_asked_to_end_puts_back_what_it_has(shop: Shop, drips: 
         assert shop.names() == ["big.bin"]
 
 
+@pytest.mark.every_engine
 def test_a_worker_that_is_asked_to_end_lets_jobs_end(shop: Shop, gate: Gate) -> None:
     worker = shop.start()
     job = shop.submit(gate.url)

@@ -93,6 +93,9 @@ def test_what_is_asked_often_is_found_by_an_index(full: Store) -> None:
     job = submitted(full, a_job("a", "b", owner="ann", key="k", label="mine", deadline=9e9))
     held: list[Claim] = []
     acts: dict[str, Callable[[], object]] = {
+        "announce": lambda: full.claims.announce({"": 8}, again=30),
+        "overdue": lambda: full.claims.overdue([""], 5.0),
+        "who is waited for": lambda: full.claims.group_waited_for(job.id),
         "next": lambda: held.append(claimed(full, "w", 1e9)),
         "nothing next": lambda: full.claims.next("w", 10.0, limits={"there": 1}, owner_max=1),
         "get": lambda: full.jobs.get(job.id),

@@ -52,8 +52,7 @@ class Publisher:
                     (each.job,),
                     queue=celery_app.queue(each.workers),
                     priority=celery_app.priority(self._engine, level(each.priority)),
-                    # Announced once more by then; nobody needs both.
-                    expires=self._engine.announce_again,
+                    # Announced once more by then; nobody needs both. By the clock of the broker: ours may differ.
                     expiration=self._engine.announce_again,
                     producer=self._producer,
                     retry=False,

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _WAIT = 2.0
 #: Seconds between two attempts while the store is away, and between two starts of a consumer that has ended.
 _PAUSE = 1.0
+#: Seconds that the end waits for a job that is being claimed.
+_LONGEST = 5.0
 #: Seconds between two looks at whether our consumer hears what there is.
 _EXAMINE = 5.0
 
@@ -89,9 +91,9 @@ class Told:
         self._stopping.set()
         self._free.set()
         self._tell()
-        # Whoever is about to give a job does so before.
-        with self._giving:
-            return
+        # Whoever is about to give a job does so before, unless the store keeps him waiting.
+        if self._giving.acquire(timeout=_LONGEST):
+            self._giving.release()
 
     def end(self, seconds: float) -> None:
         """See `Gives.end`."""
@@ -163,6 +165,9 @@ class Told:
     def _listen(self) -> None:
         """Listen until told to stop, or until the connection ends."""
         _tell_to_stop(False)
+        if self._stopping.is_set():
+            # Told meanwhile.
+            return
         try:
             self._app.WorkController(
                 pool="solo",
