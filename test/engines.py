@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import pytest
+
 #: Name, kind of the engine, its broker, and the store.
 FOOTINGS: Final = {
     "embedded-sqlite": ("embedded", "", "sqlite"),
@@ -64,6 +66,12 @@ class Footing:
 
 #: That of the test that runs.
 current = Footing()
+
+
+def need_file() -> None:
+    """Skip a test that does something to the file of the store, where that is none."""
+    if current.postgres is not None:
+        pytest.skip("the store is no file")
 
 
 def chosen(words: Sequence[object]) -> list[str]:

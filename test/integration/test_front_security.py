@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import engines
 import fronts
 from fronts import Front
 from mistamover.jobs.model import Scope
@@ -238,6 +239,7 @@ def test_a_full_queue_is_429(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_used_is_503_and_no_traceback(tmp_path: Path) -> None:
+    engines.need_file()
     with fronts.running(fronts.settings(tmp_path / "jobs", tmp_path)) as front:
         front.store.close()
         for file in front.settings.directory.glob("store.sqlite*"):

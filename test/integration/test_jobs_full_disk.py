@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import engines
 import fronts
 from job_sites import REQUEST, JobSite, destination, endpoint, leftovers, spec, ssh_endpoint
 from mistamover.errors import StoreError
@@ -67,6 +68,7 @@ def test_an_upload_that_finds_no_room_is_refused_and_leaves_nothing(tmp_path: Pa
 
 
 def test_a_store_without_room_takes_no_job_and_goes_on_when_there_is_some(tmp_path: Path, disk: SmallDisk) -> None:
+    engines.need_file()
     state = disk.path / "site"
     site = JobSite(state)
     (site.here / "a").write_bytes(b"content")

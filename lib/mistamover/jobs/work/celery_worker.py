@@ -8,6 +8,7 @@ What cannot be claimed is forgotten: the store announces it when it may begin.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -160,6 +161,8 @@ class Told:
         trace.setup_worker_optimizations(self._app, self._app.main)
         while not self._stopping.is_set():
             self._listen()
+            # What is left of it holds descriptors, and points at itself.
+            gc.collect()
             self._stopping.wait(_PAUSE)
 
     def _listen(self) -> None:
