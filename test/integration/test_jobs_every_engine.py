@@ -277,6 +277,9 @@ def test_jobs_go_to_the_workers_of_their_group(shop: Shop, tmp_path: Path) -> No
         shop.until(plain)
         assert other.job(theirs).state is JobState.QUEUED
         assert other.store.claims.unserved() == {"lab": 1}
+        checked = other.site.run("check", "-c", str(other.site.global_ini))
+        assert checked.returncode == 1
+        assert "jobs: FAILED: 1 wait for a worker of the group lab, and none runs" in checked.stdout
         other.start()
         assert other.until(theirs).attempts == 1
         assert "begins (copy, attempt 1)" in other.log() and plain.id not in other.log()

@@ -8,7 +8,7 @@ from mistamover.errors import StoreError
 
 def jobs_that_wait(settings: Settings) -> list[str]:
     """Given the settings, return in words which jobs nobody is there for; none where there are no jobs."""
-    if settings.jobs is None or not settings.jobs.enabled:
+    if settings.jobs is None:
         return []
     # Late: a site without jobs needs no database.
     from mistamover.jobs.groups import in_words

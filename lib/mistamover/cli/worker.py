@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_debug_option(parser)
 
 
-def _of_groups(settings: Settings, written: str) -> Settings:
+def of_groups(settings: Settings, written: str) -> Settings:
     """Given settings with jobs, and names of groups, return settings of a worker of these. Raise UsageError."""
     groups = tuple(dict.fromkeys(name for name in written.replace(",", " ").split()))
     for name in groups:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Given the parsed command line, do jobs until told to stop; return the exit status. Raise MistamoverError."""
     settings = load_job_settings(arguments)
     if arguments.groups is not None:
-        settings = _of_groups(settings, arguments.groups)
+        settings = of_groups(settings, arguments.groups)
     from mistamover.jobs.work import worker
 
     return worker.run(settings)

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from mistamover.cli import worker
 from mistamover.config.serving import EngineSettings
+from mistamover.errors import UsageError
 from unit.config.sites import Site
 from unit.config.test_front import jobs, private
 
@@ -113,3 +115,11 @@ def test_a_group_has_a_name(site: Site) -> None:
     site.write_global("[endpoints]\n[[a]]\nurl = sftp://h/x\nworkers = @here\n")
     problem = site.problem()
     assert (problem.section, problem.key) == ("endpoints/a", "workers")
+
+
+def test_the_command_line_names_groups_in_place_of_the_file(site: Site) -> None:
+    site.write_global("[engine]\ngroups = lab\n")
+    settings = worker.of_groups(site.load(), "hpc1, hpc2 hpc1")
+    assert settings.jobs is not None and settings.jobs.engine.groups == ("hpc1", "hpc2")
+    with pytest.raises(UsageError, match="no name of a group"):
+        worker.of_groups(settings, "a/b")
