@@ -66,8 +66,14 @@ def test_what_no_file_can_hold_is_refused_without_telling_a_secret(value: str) -
 
 @pytest.mark.parametrize("name", questions.ways())
 def test_each_way_makes_a_configuration_without_problems(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # No program is called here, and not every machine has them all.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for program in ("globus-url-copy", "gfal-rename", "grid-proxy-init", "myproxy-logon"):
+        (programs / program).touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{programs}")
     secret = tmp_path / "secret"
     secret.write_text("key\nsecret\n")
     secret.chmod(0o600)
