@@ -113,6 +113,7 @@ class Ordeal:
                 self.programs.append(Program(self._site(name), name.rstrip("0123456789")))
                 self.programs[-1].start()
             wait_until(self.answers, 40, "the front answers")
+            wait_until(lambda: all(map(self.lives, self.programs[1:])), 60, "the workers live")
             try:
                 yield
             finally:
@@ -194,6 +195,13 @@ class Ordeal:
             victim.kill()
         for victim in victims:
             victim.start()
+        # One that is started while the database is away ends with words, as it is to.
+        wait_until(lambda: all(self.lives(victim) for victim in victims), 60, "they are there again")
+
+    def lives(self, program: Program) -> bool:
+        """Tell whether a worker has said that it lives."""
+        assert program.process is not None
+        return any(name.endswith(f"-{program.process.pid}") for name in self.store.claims.workers())
 
     def cut(self) -> None:
         """Cut the workers off from everything for a second or two."""
