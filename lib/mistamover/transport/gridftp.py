@@ -42,8 +42,9 @@ _LOOK = 0.2
 #: Seconds that a proxy has to be valid still, and that a new one is.
 _LEFT, _VALID = 3600, 12 * 3600
 
-#: These change nothing, and are asked again after a crash: gfal's sometimes have one when they are through.
-_ASKING = ("gfal-stat", "gfal-sum")
+#: These do no more when they are done twice, and are repeated after a crash: gfal's sometimes have one when they are
+#: through.
+_REPEATABLE = ("gfal-stat", "gfal-sum", "gfal-rm")
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
@@ -208,7 +209,7 @@ class GridFtpFiles:
         try:
             return self._run_once(*words)
         except _Crashed:
-            if words[0] not in _ASKING:
+            if words[0] not in _REPEATABLE:
                 raise
             return self._run_once(*words)
 
