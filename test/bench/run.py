@@ -28,7 +28,7 @@ from bench.latency import w4, w5, w8  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import w9  # noqa: E402
 from bench.transfer import w1, w2, w3  # noqa: E402
-from bench.workers import w11  # noqa: E402
+from bench.workers import w12  # noqa: E402
 from mistamover.testing.sshd import available  # noqa: E402
 
 WORKLOADS: dict[str, Callable[[Bench], Results]] = {
@@ -43,6 +43,7 @@ WORKLOADS: dict[str, Callable[[Bench], Results]] = {
     "W9": w9,
     "W10": w10,
     "W11": w11,
+    "W12": w12,
 }
 DOC = TOP / "doc" / "benchmarks"
 

@@ -1,4 +1,4 @@
-"""W11: more workers: how many jobs a second one, two and four of them do whose sources are slow to answer."""
+"""W12: more workers: how many jobs a second one, two and four of them do whose sources are slow to answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORKERS = (1, 2, 4)
 _QUANTITY = "jobs done"
 
 
-def w11(bench: Bench) -> Results:
+def w12(bench: Bench) -> Results:
     """Workers."""
     jobs = bench.size(240, 40)
     with PrivatePostgres() as postgres, PrivateRabbit() as rabbit:
@@ -39,10 +39,10 @@ def w11(bench: Bench) -> Results:
             for kind in ("embedded", "celery")
             for workers in WORKERS
         ]
-        with open_stage(bench, "W11", size=2**27, files=10_000) as stage:
+        with open_stage(bench, "W12", size=2**27, files=10_000) as stage:
             taken = stage.take_turns(ways, bench.times(3))
             rows = [
-                Row(workload="W11", way=each.name, quantity=_QUANTITY, unit="jobs/s", values=tuple(each.values))
+                Row(workload="W12", way=each.name, quantity=_QUANTITY, unit="jobs/s", values=tuple(each.values))
                 for each in taken
             ]
             found = stage.results(rows)
