@@ -1,6 +1,6 @@
 """Many clients ask for many jobs while the front and the worker are killed: every job ends once, and well.
 
-The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_JOBS changes the number of jobs (default 150; 1,000 is
+The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_JOBS changes the number of jobs (default 100; 1,000 is
 the full ordeal), MISTAMOVER_KILLS the number of kills of each process (default 3; 5).
 """
 
@@ -25,7 +25,7 @@ from mistamover.jobs.store.store import Store
 from served_jobs import JobSite
 from support import wait_until
 
-JOBS = int(os.environ.get("MISTAMOVER_JOBS", "150"))
+JOBS = int(os.environ.get("MISTAMOVER_JOBS", "100"))
 KILLS = int(os.environ.get("MISTAMOVER_KILLS", "3"))
 CLIENTS = 20
 ITEMS = 3

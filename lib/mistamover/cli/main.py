@@ -83,7 +83,8 @@ def _run_agent(words: Sequence[str]) -> int:
 
 def _parser(*, with_commands: bool) -> argparse.ArgumentParser:
     # Their modules are only imported for the one who reads this.
-    commands = "\n".join(f"  {name:<12}{_help_of(name)}" for name in COMMANDS if with_commands)
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(f"  {name:<{width}}{_help_of(name)}" for name in COMMANDS if with_commands)
     return argparse.ArgumentParser(
         prog="mistamover",
         usage="mistamover [--one-off | --daemon] [GLOBAL_INI]\n       mistamover COMMAND [-h] [...]",
