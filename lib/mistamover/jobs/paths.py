@@ -111,9 +111,10 @@ def file_name(text: str) -> str:
     Only the last part counts, whoever's slashes they are; what cannot be printed goes, and so does a dot in front.
     """
     last = re.split(r"[/\\]", text)[-1]
-    name = "".join(character for character in last if character.isprintable()).strip().lstrip(".").strip()
+    # Blanks and dots go together: a dot behind a blank would be in front once that is gone.
+    name = "".join(character for character in last if character.isprintable()).rstrip().lstrip(". ")
     while len(os.fsencode(name)) > LONGEST_NAME:
-        name = name[1:]
+        name = name[1:].lstrip(". ")
     return name
 
 

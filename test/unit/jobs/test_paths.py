@@ -83,6 +83,7 @@ def test_a_path_comes_through_a_url_as_it_was() -> None:
         ("a.csv", "a.csv"), ("/etc/passwd", "passwd"), ("..\\..\\x.txt", "x.txt"), ("..", ""), (".ssh", "ssh"),
         ("", ""),
         ("a\nb\x00c", "abc"), (" x ", "x"), ("ä" * 200, "ä" * 127), ("a/", ""),
+        (". ..", ""), (". ...tar", "tar"), (". .\n. .ssh", "ssh"), ("ab.." + "x" * 253, "x" * 253),
     ],
 )  # fmt: skip
 def test_names_of_servers_are_made_safe(text: str, name: str) -> None:
