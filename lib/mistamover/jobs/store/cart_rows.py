@@ -106,7 +106,6 @@ class Carts:
         with self._database.write() as connection:
             self._database.serialise(connection, "carts")
             gone = [] if quota <= 0 else self._make_room(connection, job, size, quota, unused_since)
-            connection.execute(update(carts).where(carts.c.job.in_(gone)).values(state=Kept.EVICTED, reserved=0))
             connection.execute(update(carts).where(carts.c.job == job).values(reserved=size))
         return gone
 
@@ -114,11 +113,10 @@ class Carts:
         """Given a cart's job that needs more room than the disk has, evict the next cart; return its job, or None."""
         with self._database.write() as connection:
             self._database.serialise(connection, "carts")
-            row = connection.execute(self._evictable(job, unused_since).limit(1)).first()
-            if row is None:
-                return None
-            connection.execute(update(carts).where(carts.c.job == row.job).values(state=Kept.EVICTED, reserved=0))
-        return str(row.job)
+            for row in connection.execute(self._evictable(job, unused_since)).all():
+                if self._evict(connection, row.job, unused_since):
+                    return str(row.job)
+        return None
 
     def reserved(self) -> int:
         """Return the bytes of the volume that are kept for carts."""
@@ -136,11 +134,12 @@ class Carts:
         lacking = int(connection.execute(others).scalar_one()) + size - quota
         gone = []
         if lacking > 0 and size <= quota:
-            for row in connection.execute(self._evictable(job, unused_since)):
-                gone.append(str(row.job))
-                lacking -= row.reserved
-                if lacking <= 0:
-                    break
+            for row in connection.execute(self._evictable(job, unused_since)).all():
+                if self._evict(connection, row.job, unused_since):
+                    gone.append(str(row.job))
+                    lacking -= row.reserved
+                    if lacking <= 0:
+                        break
         if lacking > 0:
             raise NoSpace
         return gone
@@ -149,10 +148,22 @@ class Carts:
         return (
             select(carts.c.job, carts.c.reserved)
             .join(jobs, jobs.c.id == carts.c.job)
-            .where(carts.c.state == Kept.LIVE, carts.c.job != job, jobs.c.state.in_(_ENDED), carts.c.reserved > 0)
-            .where(carts.c.last_used <= unused_since, ~self._downloaded())
+            .where(carts.c.job != job, carts.c.reserved > 0, *self._unused(unused_since))
             .order_by(carts.c.last_used, jobs.c.number)
         )
+
+    def _evict(self, connection: Connection, job: str, unused_since: float) -> bool:
+        """Given the job of a cart that was found to be unused, evict it, if it still is; return whether it was."""
+        _hold(connection, carts.c.job == job)
+        still = select(carts.c.job).join(jobs, jobs.c.id == carts.c.job).where(carts.c.job == job)
+        if connection.execute(still.where(*self._unused(unused_since))).first() is None:
+            return False
+        connection.execute(update(carts).where(carts.c.job == job).values(state=Kept.EVICTED, reserved=0))
+        return True
+
+    def _unused(self, since: float) -> Sequence[ColumnElement[bool]]:
+        ended = jobs.c.state.in_(_ENDED)
+        return (carts.c.state == Kept.LIVE, ended, carts.c.last_used <= since, ~self._downloaded())
 
     def _downloaded(self) -> ColumnElement[bool]:
         return exists().where(cart_downloads.c.job == carts.c.job, cart_downloads.c.until >= self._clock())
@@ -166,7 +177,7 @@ class Carts:
         """
         now = self._clock()
         with self._database.write() as connection:
-            # Whoever evicts at this moment is waited for, and waits.
+            # Whoever evicts or deletes at this moment is waited for, or waits: see `_hold`.
             mine = update(carts).where(carts.c.job == job, carts.c.state == Kept.LIVE).values(last_used=now)
             if not connection.execute(mine).rowcount:
                 return None
@@ -205,12 +216,13 @@ class Carts:
 
     def _delete(self, owner: str | None, *which: ColumnElement[bool]) -> list[str]:
         now = self._clock()
-        wanted = select(jobs).join(carts, carts.c.job == jobs.c.id).where(carts.c.state == Kept.LIVE, *which)
-        if owner is not None:
-            wanted = wanted.where(jobs.c.owner == owner)
+        mine = [carts.c.state == Kept.LIVE, *which, *([] if owner is None else [jobs.c.owner == owner])]
         news: list[News] = []
         with self._database.write() as connection:
-            rows: Sequence[Row[Any]] = connection.execute(wanted.order_by(jobs.c.number).with_for_update()).all()
+            self._database.serialise(connection, "carts")
+            wanted = select(jobs).join(carts, carts.c.job == jobs.c.id).where(*mine)
+            wanted = wanted.where(jobs.c.id.in_(_hold(connection, *mine))).order_by(jobs.c.number)
+            rows: Sequence[Row[Any]] = connection.execute(wanted).all()
             for row in rows:
                 if row.state == JobState.QUEUED:
                     news += end(connection, row, JobState.CANCELLED, now, reason="its cart was deleted")
@@ -243,6 +255,17 @@ class Carts:
         with self._database.read() as connection:
             row = connection.execute(wanted).first()
         return None if row is None else _cart_of(row)
+
+
+def _hold(connection: Connection, *which: ColumnElement[bool]) -> list[str]:
+    """Given a writing connection, and which carts, let nobody else change them or their jobs until it has committed.
+
+    Return their jobs. What is asked of them afterwards counts: who had one until now may have begun to download it,
+    which the statement that waited for that does not see. Who only refers to a job, as a new download does, does not
+    wait for it: that would have the one wait for the other.
+    """
+    held = select(jobs.c.id).join(carts, carts.c.job == jobs.c.id).where(*which).order_by(jobs.c.number)
+    return [str(row.id) for row in connection.execute(held.with_for_update(key_share=True))]
 
 
 def _all() -> Select[Any]:
