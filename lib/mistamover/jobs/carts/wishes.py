@@ -27,6 +27,10 @@ RESERVED: Final = frozenset(
 #: The hash of a manifest where files were given several, or none.
 _USUAL: Final = "sha256"
 
+#: Bytes of a path in a bundle, which has the volume in front of it on the disk, and the directories it may be in.
+_LONGEST_PATH: Final = 3_000
+_DEEPEST: Final = 100
+
 #: Characters of an id.
 _LONGEST_ID: Final = 4_000
 
@@ -116,7 +120,13 @@ def _path(path: str) -> str:
         raise _bad(path, "it ends with a slash, and so names a directory")
     if not _encodable(inside):
         raise _bad(path, "it holds half a character")
-    return paths.cleaned(inside)
+    clean = paths.cleaned(inside)
+    if len(os.fsencode(clean)) > _LONGEST_PATH:
+        raise _bad(path, f"it has more than {_LONGEST_PATH} bytes")
+    # Whoever removes it, or takes it apart, may need a descriptor for each.
+    if clean.count("/") > _DEEPEST:
+        raise _bad(path, f"it lies in more than {_DEEPEST} directories")
+    return clean
 
 
 def _check_apart(found: Sequence[str]) -> None:
