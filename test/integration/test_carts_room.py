@@ -208,6 +208,27 @@ def test_what_is_not_kept_is_removed_and_nothing_that_is_under_way(site: CartSit
     assert site.store.carts.reserved() == 0
 
 
+def test_one_that_cannot_be_removed_is_in_the_way_of_no_other(site: CartSite) -> None:
+    jobs = {name: ready(site, name) for name in "abc"}
+    odd = [site.volume.cart(jobs[name].id) for name in "ab"]
+    for path in odd:
+        path.rename(site.volume.path / f"was-{path.name}")
+        path.write_bytes(b"")
+    # One is deleted, the other is evicted for the new one, and neither goes.
+    site.set(quota=3 * SIZE)
+    assert not site.carts.delete(REQUEST.who, "a")
+    ready(site, "d", stored=False)
+    site.store.carts.delete("c")
+    assert removal.clear(site.volume, site.store, busy=()) == 1
+    assert live(site) == {"d"}
+    # It is tried again, and again.
+    for path in odd:
+        path.unlink()
+        path.mkdir()
+    assert removal.clear(site.volume, site.store, busy=()) == 2
+    assert here(site) == {"d"}
+
+
 def test_a_cart_is_not_forgotten_before_it_was_unused_for_as_long(site: CartSite) -> None:
     job = ready(site, "a")
     site.ahead += 100_000

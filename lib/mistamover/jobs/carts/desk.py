@@ -6,7 +6,6 @@ the disk of the volume.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,13 +14,11 @@ from mistamover.jobs.cart_model import VOLUME, BundleForm, BundleLayout, Cart, C
 from mistamover.jobs.carts import wishes
 from mistamover.jobs.carts.composing import check_format
 from mistamover.jobs.carts.members import manifest_name
-from mistamover.jobs.carts.removal import remove
+from mistamover.jobs.carts.removal import discard
 from mistamover.jobs.carts.volume import Volume
 from mistamover.jobs.model import Location, NewItem, Scope, Source
 from mistamover.jobs.requests import Caller, Request
 from mistamover.jobs.submission import Desk
-
-logger = logging.getLogger(__name__)
 
 
 class CartDesk:
@@ -157,14 +154,11 @@ class CartDesk:
             cart = self._carts.get(job)
             if cart is None or not cart.job.state.final:
                 continue
-            try:
-                remove(self.volume, job)
-            except OSError as error:
+            if discard(self.volume, job):
+                self._carts.removed(job)
+            else:
                 # A worker tries it again.
-                logger.error("the files of cart %s cannot be removed: %s", job, error, extra={"action": "cart"})
                 whole = False
-                continue
-            self._carts.removed(job)
         return whole
 
 

@@ -63,10 +63,10 @@ class Room:
 
     def _remove(self, job: str) -> None:
         logger.info("cart of job %s: evicted, for that of job %s", job, self._job.id)
-        removal.remove(self._context.volume, job)
+        removal.discard(self._context.volume, job)
 
     def _clear_deleted(self) -> None:
         """What is deleted, and not removed yet, takes no room from others."""
         for job in self._context.carts.doomed():
-            removal.remove(self._context.volume, job)
-            self._context.carts.removed(job)
+            if removal.discard(self._context.volume, job):
+                self._context.carts.removed(job)
