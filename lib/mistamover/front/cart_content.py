@@ -22,6 +22,7 @@ from mistamover.errors import BundleBroken
 from mistamover.front.content import Reading, far, served
 from mistamover.front.context import Front
 from mistamover.front.errors import Refused
+from mistamover.front.words import masked
 from mistamover.jobs import paths
 from mistamover.jobs.cart_model import BundleFormat, Cart, CartState
 from mistamover.jobs.carts.composing import pieces
@@ -100,7 +101,8 @@ def _opened(front: Front, cart: Cart, name: str) -> Reading:
         return _stored(front, cart, number) if cart.form.stored else _made(front, cart, name, number)
     except BundleBroken as error:
         front.downloads.end(number)
-        raise Refused(404, error.code, str(error)) from error
+        # Where the volume is, is no client's business.
+        raise Refused(404, error.code, masked(str(error), front.known.instead())) from error
     except BaseException:
         front.downloads.end(number)
         raise
