@@ -374,6 +374,18 @@ def test_what_is_done_is_not_pulled_again_unless_it_is_lost(site: CartSite, arch
     assert site.files(job) == {"a": b"a", "b": b"bb", "bad": b"c"}
 
 
+def test_what_was_lost_and_cannot_be_had_again_is_not_half_removed(site: CartSite, archive: Archive) -> None:
+    archive.files = {"a": Archived(b"a"), "bad": Archived(b"c", fail={"GET": 1})}
+    job = site.cart("u", {"a": "a", "bad": "bad"})
+    assert site.attempt(job).state is None
+    site.volume.file(job.id, "a").unlink()
+    archive.files["a"].fail["GET"] = 99
+    site.fail(job)
+    site.carts.retry(REQUEST.who, "u")
+    assert {item.state for item in site.store.jobs.items(job.id)} <= {ItemState.QUEUED, ItemState.DONE}
+    assert (cancelled := site.store.jobs.cancel(job.id)) is not None and cancelled.state is JobState.CANCELLED
+
+
 def test_nothing_is_written_through_a_link(site: CartSite, archive: Archive, tmp_path: Path) -> None:
     archive.files = {"a": Archived(b"a", fail={"GET": 1})}
     job = site.cart("u", {"a": "d/a"})

@@ -99,7 +99,8 @@ class ItemSteps:
 
         They stay so when their job is put back. Raise LostClaim.
         """
-        staged = {"state": ItemState.STAGING.value, "bytes_done": 0, "not_before": None}
+        # One that had landed, and was lost, is nowhere: nothing of it could be half-way removed.
+        staged = {"state": ItemState.STAGING.value, "bytes_done": 0, "not_before": None, **landed_values(None)}
         with self._database.write() as connection:
             own(connection, claim)
             _change_many(connection, claim, {seq: {**staged, "size": size} for seq, size in sizes.items()})
