@@ -187,7 +187,7 @@ TWO = {"id": "x", "hashtype": "", "hashsum": ""}
         _with(path="a//b"),
         _with(path="//etc/x"), _with(path="../../../x"), _with(path="/../x"), _with(path="a/../../x"),
         _with(path="x" * 256), _with(path="\ud800"), _with(id="\ud800"), _with(id="../x"),
-        _with(path="d/" * 101 + "x"), _with(path=("d" * 250 + "/") * 12 + "x"),
+        _with(path="..\\x"), _with(path="a/..\\..\\x"), _with(path="d/" * 101 + "x"), _with(path=("d" * 250 + "/") * 12 + "x"),
         _with(path=".mistamover-x"), _with(hashtype=5),
         _with(hashsum=5), _with(hashtype="", hashsum="0" * 32), _with(id=10**5000),
         {"fileids": [{**TWO, "path": "a"}, {**TWO, "path": "/a"}]},

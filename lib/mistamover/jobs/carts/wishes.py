@@ -121,6 +121,9 @@ def _path(path: str) -> str:
     if not _encodable(inside):
         raise _bad(path, "it holds half a character")
     clean = paths.cleaned(inside)
+    # Some who take bundles apart take a backslash for a slash.
+    if ".." in re.split(r"[/\\]", clean):
+        raise _bad(path, "`..` is not allowed")
     if len(os.fsencode(clean)) > _LONGEST_PATH:
         raise _bad(path, f"it has more than {_LONGEST_PATH} bytes")
     # Whoever removes it, or takes it apart, may need a descriptor for each.

@@ -77,8 +77,8 @@ class _Bundling:
         except NoSpace:
             self._gathering.no_room()
             # What is here of it is in the way of others.
-            removal.remove(self._context.volume, self._job.id)
-            self._context.carts.removed(self._job.id)
+            if removal.discard(self._context.volume, self._job.id):
+                self._context.carts.removed(self._job.id)
             logger.warning("cart of job %s: there is no room for it", self._job.id)
             return self._ended(JobState.FAILED, NO_SPACE)
         except (OSError, BundleBroken, JobRefused) as error:
