@@ -187,7 +187,8 @@ TWO = {"id": "x", "hashtype": "", "hashsum": ""}
         _with(path="a//b"),
         _with(path="//etc/x"), _with(path="../../../x"), _with(path="/../x"), _with(path="a/../../x"),
         _with(path="x" * 256), _with(path="\ud800"), _with(id="\ud800"), _with(id="../x"),
-        _with(path="..\\x"), _with(path="a/..\\..\\x"), _with(path="d/" * 101 + "x"), _with(path=("d" * 250 + "/") * 12 + "x"),
+        _with(path="..\\x"), _with(path="a/..\\..\\x"), _with(path="d/" * 101 + "x"),
+        _with(path=("d" * 250 + "/") * 12 + "x"),
         _with(path=".mistamover-x"), _with(hashtype=5),
         _with(hashsum=5), _with(hashtype="", hashsum="0" * 32), _with(id=10**5000),
         {"fileids": [{**TWO, "path": "a"}, {**TWO, "path": "/a"}]},
@@ -530,6 +531,9 @@ def test_nobody_known_may_do_nothing_but_see_that_it_runs(places: Path) -> None:
         assert closed.ask("GET", "/").status == 200
         for verb in ("POST", "GET", "DELETE", "HEAD"):
             assert closed.ask(verb, "/x", GOOD).status == 401
+        for path in ("/x", "/cart/x"):
+            assert status(closed, path) == (401, "error", "Unauthorized")
+        assert "x-pacifica-status" not in closed.ask("HEAD", "/api").headers
 
 
 def test_without_an_archive_a_cart_has_to_name_one(places: Path) -> None:

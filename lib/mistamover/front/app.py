@@ -23,6 +23,7 @@ from mistamover.front.auth import Identify
 from mistamover.front.context import Front
 from mistamover.front.downloads import Downloads
 from mistamover.front.known import Known
+from mistamover.front.legacy.cart_heads import CartHeads
 from mistamover.front.limits import BodyLimit, RateLimit
 from mistamover.front.origins import Origins
 from mistamover.front.waiting import Feed
@@ -81,9 +82,11 @@ def create(
     def is_content(method: str, path: str) -> bool:
         return any(method == verb and path.startswith(top) and path.endswith(end) for verb, top, end in content)
 
+    heads = [Middleware(CartHeads, at_root=settings.front.carts_at_root)] if "cart" in settings.front.dialects else []
     app = Starlette(
         routes=routes,
         middleware=[
+            *heads,
             Middleware(errors.Guard),
             Middleware(Origins, settings=settings.front),
             Middleware(Identify, settings=settings.front, store=store),
