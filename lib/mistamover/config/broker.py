@@ -53,7 +53,8 @@ def _checked(values: Values, url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         good = parts.port != 0 and bool(parts.hostname) and url.isascii() and " " not in url
-        good = good and not parts.query and not parts.fragment
+        # Celery would take what stands behind a semicolon for another broker.
+        good = good and not parts.query and not parts.fragment and ";" not in url
     except ValueError:
         good = False
     if "://" not in url or not good:
@@ -87,7 +88,11 @@ def _with_password(values: Values, ini: IniFile, parts: SplitResult) -> str:
     if secret and not SCHEMES[parts.scheme] and parts.hostname not in _LOOPBACK:
         values.warn(_ENGINE, _URL, "the password travels in the clear", f"use {parts.scheme}s://")
     # Celery takes what stands behind the first slash: `//` is the virtual host `/`.
-    path = parts.path if parts.path.strip("/") else ("//" if parts.scheme.startswith("amqp") else "/0")
+    below = parts.path.strip("/")
+    if parts.scheme.startswith("redis"):
+        path = f"/{below or 0}"
+    else:
+        path = parts.path if below else "//"
     return f"{parts.scheme}://{login}{at}{host}{path}"
 
 

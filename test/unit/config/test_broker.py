@@ -27,7 +27,9 @@ def engine(site: Site, text: str) -> EngineSettings:
         ("amqp://u@h:5673/v", "amqp://u@h:5673/v"),
         ("amqps://u@h/", "amqps://u@h//"),
         ("redis://h", "redis://h/0"),
+        ("amqp://u@[::1]:5673/a%2Fb", "amqp://u@[::1]:5673/a%2Fb"),
         ("rediss://h:6380/3", "rediss://h:6380/3"),
+        ("redis://h/3/", "redis://h/3"),
     ],
 )
 def test_a_broker_is_known_by_its_url(site: Site, written: str, url: str) -> None:
@@ -67,6 +69,7 @@ def test_a_password_in_a_file_that_others_read_is_refused(site: Site) -> None:
         ("kind = rabbit\n", "kind", "embedded, celery", ""),
         ("kind = celery\n", "broker_url", "is not set, and kind is celery", ""),
         ("kind = celery\nbroker_url = s3cr3t\n", "broker_url", "is not the URL of a broker", ""),
+        ("kind = celery\nbroker_url = amqp://u:s3cr3t;@h/v\n", "broker_url", "is not the URL of a broker", ""),
         ("kind = celery\nbroker_url = ampq://h\n", "broker_url", '"ampq" of brokers', 'did you mean "amqp"?'),
         ("kind = celery\nbroker_url = redis://h/jobs\n", "broker_url", "no number of a database", ""),
         ("kind = celery\nbroker_url = amqp://h\nbroker_password_file = pw\n", "broker_url", "names no user", ""),
