@@ -87,13 +87,16 @@ def _with_password(values: Values, ini: IniFile, parts: SplitResult) -> str:
         login, at = f"{login}:{quote(_password(values, file), safe='')}", "@"
     if secret and not SCHEMES[parts.scheme] and parts.hostname not in _LOOPBACK:
         values.warn(_ENGINE, _URL, "the password travels in the clear", f"use {parts.scheme}s://")
-    # Celery takes what stands behind the first slash: `//` is the virtual host `/`.
+    return f"{parts.scheme}://{login}{at}{host}{_path(parts)}"
+
+
+def _path(parts: SplitResult) -> str:
+    """Given the parts of the URL, return the path for Celery."""
     below = parts.path.strip("/")
     if parts.scheme.startswith("redis"):
-        path = f"/{below or 0}"
-    else:
-        path = parts.path if below else "//"
-    return f"{parts.scheme}://{login}{at}{host}{path}"
+        return f"/{below or 0}"
+    # What stands behind the first slash is taken: `//` is the virtual host `/`.
+    return parts.path if below else "//"
 
 
 def _check_shown(values: Values, ini: IniFile) -> None:

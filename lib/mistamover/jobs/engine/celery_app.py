@@ -7,15 +7,15 @@ broker that does not answer is a thread of its own.
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from mistamover.config.serving import EngineSettings
 from mistamover.errors import EngineError
+from mistamover.jobs.engine import library_logs
 from mistamover.jobs.engine.queues import HIGHEST, NAME, queue_of
 
 #: The name of the one task, part of what is agreed between versions.
@@ -26,8 +26,6 @@ TIMEOUT: Final = 4.0
 _VISIBILITY: Final = 60
 #: Seconds between two signs of life of a consumer at RabbitMQ; after two without any the connection is given up.
 _HEARTBEAT: Final = 10
-#: Libraries that log for themselves.
-_LIBRARIES: Final = ("celery", "kombu", "amqp", "redis")
 #: Celery would look for these first.
 _NOT_OURS: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 
@@ -43,7 +41,7 @@ def make(engine: EngineSettings, groups: Iterable[str], begin: Callable[[str], o
         raise EngineError(f"celery needs the package {error.name}: pip install mistamover[celery]") from error
     for name in _NOT_OURS:
         os.environ.pop(name, None)
-    _quieten(engine.broker_url)
+    library_logs.quieten(engine.broker_url)
     app = Celery(NAME, set_as_current=False, fixups=(), changes=_conf(engine, groups))
     # Not shared: the other application of this process, which publishes, would have its task as well.
     app.task(name=TASK, shared=False, lazy=False, typing=False)(begin or _nothing)
@@ -138,35 +136,3 @@ def _tls(engine: EngineSettings) -> dict[str, Any] | bool:
         context = {"cafile": ca_file, "check_hostname": True}
         return {"context": context, "server_hostname": parts.hostname}
     return False
-
-
-class _Masking(logging.Filter):
-    """Has no record of the libraries tell the password of the broker, or where in them an error came from."""
-
-    def __init__(self, secret: str) -> None:
-        """Given the password as it stands in the URL; empty without one."""
-        super().__init__()
-        self._secrets = {secret, unquote(secret)} - {""}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`."""
-        if record.name.partition(".")[0] in _LIBRARIES:
-            words = record.getMessage()
-            if "has been disabled" in words:
-                # It advises to change settings that are as they are to be.
-                return False
-            for secret in self._secrets:
-                words = words.replace(secret, "***")
-            record.msg, record.args, record.exc_info, record.exc_text = words, (), None, None
-        return True
-
-
-def _quieten(url: str) -> None:
-    """Given the URL of the broker, let the libraries log what matters alone, and no secret."""
-    masking = _Masking(urlsplit(url).password or "")
-    # On the handlers: the loggers of the libraries are many, and each would need it.
-    for handler in logging.getLogger().handlers:
-        if not any(isinstance(each, _Masking) for each in handler.filters):
-            handler.addFilter(masking)
-    for name in _LIBRARIES:
-        logging.getLogger(name).setLevel(logging.WARNING)
