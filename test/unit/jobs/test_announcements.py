@@ -82,6 +82,16 @@ def test_what_is_lost_is_announced_again(store: Store, clock: Clock) -> None:
     assert announced(store) == [job.id]
 
 
+def test_what_was_announced_and_could_begin_is_overdue(store: Store, clock: Clock) -> None:
+    submitted(store)
+    assert announced(store) and not store.claims.overdue([""], AGAIN)
+    clock.now += AGAIN + 1
+    assert store.claims.overdue([""], AGAIN) and not store.claims.overdue(["other"], AGAIN)
+    # Its message was lost, and its endpoint failed since: no worker is to think that it hears nothing.
+    store.claims.open_circuit("there", clock.now + 10, "no route")
+    assert not store.claims.overdue([""], AGAIN)
+
+
 def test_who_waits_again_is_announced_again(store: Store) -> None:
     job = submitted(store)
     assert announced(store) == [job.id]

@@ -73,13 +73,29 @@ class Announcements:
             with self._database.write() as connection:
                 unannounce(connection, ids)
 
-    def overdue(self, groups: Collection[str], seconds: float) -> bool:
-        """Given groups, tell whether a job of theirs was announced so many seconds ago, and still waits."""
-        old = jobs.c.announced < self._clock() - seconds
+    def overdue(
+        self,
+        groups: Collection[str],
+        seconds: float,
+        *,
+        limits: Mapping[str, int] | None = None,
+        owner_max: int = 0,
+    ) -> bool:
+        """Given groups, tell whether a job of theirs was announced so many seconds ago, could begin, and still waits.
+
+        `limits` and `owner_max` are those of `Claims.next`.
+        """
+        wanted = Limits(endpoints=limits or {}, owner=owner_max)
+        now = self._clock()
         with self._database.read() as connection:
-            numbers = [lane.number for lane in waiting(connection, groups)]
-            wanted = select(jobs.c.number).where(jobs.c.state == JobState.QUEUED, jobs.c.lane.in_(numbers), old)
-            return connection.execute(wanted.limit(1)).first() is not None
+            # What waits for an endpoint is announced again when that can be used, and is nobody's fault until then.
+            free = open_lanes(waiting(connection, groups), running(connection), wanted, all_circuits(connection), now)
+            old = select(jobs.c.number).where(
+                jobs.c.state == JobState.QUEUED,
+                jobs.c.lane.in_([lane.number for lane in free]),
+                jobs.c.announced < now - seconds,
+            )
+            return connection.execute(old.limit(1)).first() is not None
 
 
 def unannounce(connection: Connection, ids: Sequence[str]) -> None:

@@ -21,7 +21,6 @@ from mistamover.config.serving import EngineSettings
 from mistamover.errors import StoreError
 from mistamover.jobs.engine import celery_app
 from mistamover.jobs.engine.announcing import Announcer
-from mistamover.jobs.store.store import Store
 from mistamover.jobs.work.giving import Claiming
 
 logger = logging.getLogger(__name__)
@@ -44,19 +43,16 @@ class Told:
     def __init__(
         self,
         claiming: Claiming,
-        store: Store,
         engine: EngineSettings,
         groups: frozenset[str],
         announcer: Announcer,
         ring: Callable[[], None],
     ) -> None:
-        """Given what claims, the store, the settings, the groups of this worker, what announces, and what wakes the
-        main thread, connect to nothing yet. Raise EngineError.
+        """Given what claims, the settings, the groups of this worker, what announces, and what wakes the main thread,
+        connect to nothing yet. Raise EngineError.
         """
         self._claiming = claiming
-        self._store = store
         self._engine = engine
-        self._groups = groups
         self._announcer = announcer
         self._ring = ring
         self._stopping = threading.Event()
@@ -219,7 +215,7 @@ class Told:
         if not silent or self._claiming.crew.free <= 0 or self._stopping.is_set():
             return
         try:
-            overdue = self._store.claims.overdue(self._groups, self._engine.announce_again / 2)
+            overdue = self._claiming.overdue(self._engine.announce_again / 2)
         except StoreError:
             # Said by others.
             return

@@ -95,6 +95,15 @@ class Claiming:
         """Given the id of a job that we cannot take now, have it announced to others. Raise StoreError."""
         self._store.claims.unannounce([job_id])
 
+    def overdue(self, seconds: float) -> bool:
+        """Tell whether a job that we could do was announced so many seconds ago, and still waits. Raise StoreError."""
+        return self._store.claims.overdue(
+            self._groups,
+            seconds,
+            limits=limits_of(self._endpoints),
+            owner_max=self._engine.owner_max_running,
+        )
+
 
 class Looking:
     """The embedded engine: the worker looks into the store, whenever somebody rings."""

@@ -161,7 +161,7 @@ class Worker:
         announcer = announcer_of(self._engine, self._store, self._endpoints)
         if announcer is None:
             return Looking(claiming, self._bell.ring)
-        return Told(claiming, self._store, self._engine, self._groups, announcer, self._bell.ring)
+        return Told(claiming, self._engine, self._groups, announcer, self._bell.ring)
 
     def _freed(self) -> None:
         self._gives.freed()
