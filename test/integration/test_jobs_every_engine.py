@@ -226,6 +226,24 @@ def test_a_message_that_nobody_understands_and_one_that_comes_twice_do_no_harm(
     assert shop.started(job) == 1 and shop.names(shop.there / "twice") == ["a"]
 
 
+@pytest.mark.every_engine("rabbitmq")
+def test_who_has_no_thread_free_does_not_listen(shop: Shop) -> None:
+    """What is announced meanwhile is for workers that have one, and not held by one that has not."""
+    with all_busy(shop):
+        wait_until(lambda: listeners(shop) == 0, 15, "nobody listens")
+        job = shop.submit("here:a", "there:free")
+    shop.until(job)
+    wait_until(lambda: listeners(shop) == 1, 15, "it listens again")
+
+
+def listeners(shop: Shop) -> int:
+    """Return how many workers listen for jobs of no group."""
+    from mistamover.jobs.engine import celery_app
+
+    with celery_app.make(shop.jobs.engine, ()).connection_for_write() as connection:
+        return int(celery_app.queue("")(connection.default_channel).queue_declare(passive=True).consumer_count)
+
+
 def test_a_message_that_is_lost_is_made_good(shop: Shop) -> None:
     worker = shop.workers[0].pid
     os.kill(worker, signal.SIGSTOP)

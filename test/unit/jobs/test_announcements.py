@@ -92,6 +92,19 @@ def test_what_was_announced_and_could_begin_is_overdue(store: Store, clock: Cloc
     assert not store.claims.overdue([""], AGAIN)
 
 
+def test_what_waits_for_a_free_thread_is_not_announced_again(store: Store, clock: Clock) -> None:
+    """Redis keeps each message for ever: hours of it would be worked off before the next job."""
+    submitted(store)
+    store.claims.seen("w", 1, 1000.0)
+    claim = claimed(store, "w")
+    waiting = submitted(store)
+    assert announced(store) == [waiting.id]
+    clock.now += AGAIN + 1
+    assert announced(store, full=store.claims.full_groups()) == []
+    store.claims.put_back(claim, not_before=clock.now + 100)
+    assert announced(store, full=store.claims.full_groups()) == [waiting.id]
+
+
 def test_who_waits_again_is_announced_again(store: Store) -> None:
     job = submitted(store)
     assert announced(store) == [job.id]

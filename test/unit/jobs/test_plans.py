@@ -94,6 +94,7 @@ def test_what_is_asked_often_is_found_by_an_index(full: Store) -> None:
     held: list[Claim] = []
     acts: dict[str, Callable[[], object]] = {
         "announce": lambda: full.claims.announce({"": 8}, again=30),
+        "full groups": full.claims.full_groups,
         "overdue": lambda: full.claims.overdue([""], 5.0),
         "who is waited for": lambda: full.claims.group_waited_for(job.id),
         "next": lambda: held.append(claimed(full, "w", 1e9)),

@@ -94,6 +94,7 @@ class Announcer(threading.Thread):
             found = self._store.claims.announce(
                 rooms(self._store.claims.threads_by_group()),
                 again=self._engine.announce_again,
+                full=self._store.claims.full_groups(),
                 limits=self._limits(),
                 owner_max=self._engine.owner_max_running,
             )

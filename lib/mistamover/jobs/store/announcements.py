@@ -43,24 +43,26 @@ class Announcements:
         rooms: Mapping[str, int],
         *,
         again: float,
+        full: Collection[str] = (),
         limits: Mapping[str, int] | None = None,
         owner_max: int = 0,
     ) -> list[Announcement]:
         """Given how many jobs of each group can be taken soon, mark what is to be announced now, and return it.
 
         Those are the jobs that are to begin next, without the ones that were announced in the last `again` seconds.
+        `full` are groups whose workers have no thread free: what they were told of is not lost, but has to wait.
         `limits` and `owner_max` are those of `Claims.next`.
         """
         wanted = Limits(endpoints=limits or {}, owner=owner_max)
         # Looked for without keeping anybody from writing: mostly all is announced already.
         with self._database.read() as connection:
-            if not _to_announce(connection, rooms, wanted, self._clock(), again):
+            if not _to_announce(connection, rooms, wanted, self._clock(), again, full):
                 return []
         with self._database.write() as connection:
             # Whoever looks at the same time would announce the same.
             self._database.serialise(connection, "announce")
             now = self._clock()
-            found = _to_announce(connection, rooms, wanted, now, again)
+            found = _to_announce(connection, rooms, wanted, now, again, full)
             if found:
                 ids = [each.job for each in found]
                 queued = jobs.c.state == JobState.QUEUED
@@ -106,7 +108,12 @@ def unannounce(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def _to_announce(
-    connection: Connection, rooms: Mapping[str, int], limits: Limits, now: float, again: float
+    connection: Connection,
+    rooms: Mapping[str, int],
+    limits: Limits,
+    now: float,
+    again: float,
+    full: Collection[str],
 ) -> list[Announcement]:
     """Play through how jobs would begin, as if each group had so many free threads; return what nobody was told of."""
     left = {group: room for group, room in rooms.items() if room > 0}
@@ -128,7 +135,7 @@ def _to_announce(
             continue
         busy.append(lane)
         left[lane.workers] -= 1
-        if first.announced is None or first.announced < now - again:
+        if first.announced is None or (first.announced < now - again and lane.workers not in full):
             found.append(Announcement(job=first.id, workers=lane.workers, priority=-first.rank))
         if lane.number not in behind:
             behind[lane.number] = _behind(connection, first, now)

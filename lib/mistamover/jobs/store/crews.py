@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select
 
 from mistamover.jobs.model import JobState
 from mistamover.jobs.store.database import Database, put
+from mistamover.jobs.store.lanes import CLAIMED
 from mistamover.jobs.store.schema import jobs, lanes, workers
 
 #: Seconds that a worker is remembered which is gone: each has a name of its own.
@@ -58,6 +59,15 @@ class Crews:
             for group in each.groups:
                 found[group] = found.get(group, 0) + each.threads
         return found
+
+    def full_groups(self) -> frozenset[str]:
+        """Return the groups of which a worker lives, and none has a thread free."""
+        counted = select(jobs.c.worker, func.count().label("many")).where(jobs.c.state.in_(CLAIMED))
+        with self._database.read() as connection:
+            busy = {row.worker: row.many for row in connection.execute(counted.group_by(jobs.c.worker))}
+        living = self.living()
+        free = {group for each in living if each.threads > busy.get(each.name, 0) for group in each.groups}
+        return frozenset(group for each in living for group in each.groups if group not in free)
 
     def waiting_by_group(self) -> dict[str, int]:
         """Return how many jobs wait for the workers of each group, where any does."""

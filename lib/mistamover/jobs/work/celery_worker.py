@@ -1,7 +1,9 @@
 """The engine of Celery: a consumer of Celery in a thread of its own, which claims what it is told of.
 
-The one task waits for a free thread of the crew, but not for long, claims the job, hands it over, and returns: then
-the message is acknowledged.  No job is ever done inside of Celery, and no message is held for longer than seconds.
+The one task claims the job, hands it to a free thread of the crew, and returns: then the message is acknowledged.  With
+the last free thread the consumer stops to listen, so that the next message goes to a worker that has one; a message
+that comes all the same waits for a thread, but not for long.  No job is ever done inside of Celery, and no message is
+held for longer than seconds.
 What cannot be claimed is forgotten: the store announces it when it may begin.
 """
 
@@ -61,6 +63,8 @@ class Told:
         self._heard = time.monotonic()
         self._examined = 0.0
         self._well = False
+        self._listener: Any = None
+        self._paused = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._app = celery_app.make(engine, groups, self.take)
         self._consumer = threading.Thread(target=self._consume, name="consumer", daemon=True)
@@ -80,6 +84,7 @@ class Told:
     def freed(self) -> None:
         """See `Gives.freed`."""
         self._free.set()
+        self._wake()
         self._announcer.ring()
         self._ring()
 
@@ -113,6 +118,7 @@ class Told:
         self._heard = time.monotonic()
         try:
             self._take(job_id)
+            self._pause_if_full()
         finally:
             # Celery acknowledges behind us, and only when its loop comes round: else that is with the next timer.
             self._wake()
@@ -187,11 +193,26 @@ class Told:
         """Given Celery's consumer, which listens from now on, have it notice when it is to stop."""
         logger.info("listens at the broker")
         self._well = True
+        self._listener, self._paused = consumer, False
         consumer.hub.add_reader(self._wake_read, self._woken)
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 64)
+        if self._paused and self._claiming.crew.free > 0 and not self._stopping.is_set():
+            self._heard = time.monotonic()
+            self._paused = False
+            self._listener.task_consumer.consume()
+
+    def _pause_if_full(self) -> None:
+        """Listen no more while no thread is free; before the acknowledgement, behind which the next message comes."""
+        listener = self._listener
+        if self._claiming.crew.free > 0 or self._paused or self._stopping.is_set():
+            return
+        # A connection that is lost is noticed by the loop.
+        with contextlib.suppress(*listener.connection_errors, *listener.channel_errors):
+            listener.task_consumer.cancel()
+            self._paused = True
 
     def _tell(self) -> None:
         """Have the consumer stop."""
