@@ -102,7 +102,7 @@ def test_carts_are_listed_and_shown(front: Front, run: Run) -> None:
 def test_waiting_tells_how_it_went(front: Front, run: Run) -> None:
     def work() -> None:
         until = time.monotonic() + 20
-        while front.store.carts.newest("waited") is None and time.monotonic() < until:
+        while front.store.carts.newest("waited", owner="anonymous") is None and time.monotonic() < until:
             threading.Event().wait(0.02)
         failed(front, "waited", "No Space Available")
 
@@ -124,7 +124,7 @@ def test_delete_and_purge(front: Front, run: Run) -> None:
     status, out, _ = run("purge")
     # What waits is not purged, however old it is.
     assert (status, out) == (0, "1 deleted\n")
-    assert front.store.carts.newest("old") is None
+    assert front.store.carts.newest("old", owner="anonymous") is None
     status, out, _ = run("delete", "new")
     assert (status, out) == (0, "new: deleted\n")
     other = front.as_(Scope.SUBMIT, "another")

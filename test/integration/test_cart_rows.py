@@ -208,7 +208,7 @@ def test_what_is_no_cart_is_refused_and_says_why(front: Front, body: object) -> 
     code, message = told(front.ask("POST", "/refused", content=text))
     assert code == 400
     assert 10 < len(message) <= 1_000 and "\n" not in message
-    assert front.store.carts.newest("refused") is None
+    assert front.store.carts.newest("refused", owner="anonymous") is None
 
 
 def test_a_cart_has_so_many_files_and_no_more(front: Front) -> None:
@@ -400,7 +400,7 @@ def test_without_a_name_it_is_called_after_the_time(front: Front) -> None:
     ],
 )  # fmt: skip
 def test_a_wish_for_a_name_becomes_one_safe_name(front: Front, wish: str, name: str | None) -> None:
-    if front.store.carts.newest("named") is None:
+    if front.store.carts.newest("named", owner="anonymous") is None:
         posted(front, "named")
         filled(front, "named")
     answer = front.ask("GET", f"/named?filename={wish}")
@@ -515,7 +515,10 @@ def test_scopes_decide_who_may_do_what(front: Front) -> None:
     assert told(reader.ask("DELETE", "/whose"))[0] == 403
     assert told(other.ask("DELETE", "/whose"))[0] == 403
     # Of the same uid the other deletes his own alone.
-    assert posted(other, "whose").status == 201
+    assert posted(other, "whose", bundle=True).status == 201
+    # And nobody sees another's in the place of his own.
+    for who, stored in ((one, False), (other, True), (reader, True)):
+        assert who.ask("GET", "/api/v1/carts/whose").json["bundle"] is stored
     assert other.ask("DELETE", "/whose").status == 200
     assert newest(front, "whose").job.owner == "one"
     assert admin.ask("DELETE", "/whose").status == 200

@@ -69,7 +69,7 @@ def _created(front: Front, who: Caller, uid: str, body: bytes) -> None:
 
 async def _status(front: Front, request: Request) -> Response:
     who = caller(request, Scope.READ)
-    cart = await run_in_threadpool(front.carts.newest, _uid(request))
+    cart = await run_in_threadpool(front.carts.newest, who, _uid(request))
     if cart is None:
         raise Told(404, words.no_cart(_uid(request)))
     message = await _public(front, who, cart.message)
@@ -78,8 +78,8 @@ async def _status(front: Front, request: Request) -> Response:
 
 
 async def _download(front: Front, request: Request) -> Response:
-    caller(request, Scope.READ)
-    cart = await run_in_threadpool(front.carts.newest, _uid(request))
+    who = caller(request, Scope.READ)
+    cart = await run_in_threadpool(front.carts.newest, who, _uid(request))
     if cart is None:
         raise Told(404, words.GONE)
     if cart.state is not CartState.READY:

@@ -89,10 +89,10 @@ def purge(request: Request, who: Submitter, unused: Unused) -> Response:
 
 @router.get("/carts/{uid}", response_model=views.CartView)
 async def show(request: Request, who: Reader, uid: str, wait: Wait = 0) -> Response:
-    """Show the newest cart of a uid, and how far it is; with `wait`, as soon as it is ready or in error."""
+    """Show the newest cart of a uid, your own before others; with `wait`, as soon as it is ready or in error."""
     front = front_of(request)
     if wait:
-        cart = await run_in_threadpool(front.carts.need, uid)
+        cart = await run_in_threadpool(front.carts.need, who, uid)
         await front.feed.ended(cart.job.id, min(wait, front.settings.front.sync_timeout))
     return await run_in_threadpool(_shown, front, who, uid)
 
@@ -121,13 +121,13 @@ def retry(request: Request, who: Submitter, uid: str) -> Response:
 async def content(request: Request, who: Reader, uid: str, filename: FileName = "") -> Response:
     """Download the bundle of a cart that is ready; whole, or a range of it."""
     front = front_of(request)
-    cart = await run_in_threadpool(front.carts.need, uid)
+    cart = await run_in_threadpool(front.carts.need, who, uid)
     need_ready(cart)
     return await send(front, Headers(scope=request.scope), cart, filename, head=request.method == "HEAD")
 
 
 def _shown(front: Front, who: Caller, uid: str) -> Response:
-    return JSONResponse(shown_to(front, who).cart(front.carts.need(uid), time.time()))
+    return JSONResponse(shown_to(front, who).cart(front.carts.need(who, uid), time.time()))
 
 
 def _new(body: CartBody) -> NewCart:

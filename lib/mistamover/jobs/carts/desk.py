@@ -58,13 +58,16 @@ class CartDesk:
             raise JobRefused("unknown-cart", "the cart was forgotten at once")
         return cart, created
 
-    def newest(self, uid: str) -> Cart | None:
-        """Given a uid, return the cart that was made last of those that are kept; None where there is none."""
-        return self._carts.newest(uid) if wishes.is_uid(uid) else None
+    def newest(self, who: Caller, uid: str) -> Cart | None:
+        """Given who asks and a uid, return the cart of it that was made last, of his own if there is one.
 
-    def need(self, uid: str) -> Cart:
-        """Given a uid, return its newest cart. Raise JobRefused (`unknown-cart`)."""
-        found = self.newest(uid)
+        None where there is none that is kept.
+        """
+        return self._carts.newest(uid, owner=who.name) if wishes.is_uid(uid) else None
+
+    def need(self, who: Caller, uid: str) -> Cart:
+        """As `newest`. Raise JobRefused (`unknown-cart`)."""
+        found = self.newest(who, uid)
         if found is None:
             raise _unknown()
         return found
@@ -83,7 +86,7 @@ class CartDesk:
 
     def retry(self, who: Caller, uid: str) -> Cart:
         """Given a uid, have its newest cart go on with what failed. Raise JobRefused, RetryRefused."""
-        found = self._carts.last(uid) if wishes.is_uid(uid) else None
+        found = self._carts.last(uid, owner=who.name) if wishes.is_uid(uid) else None
         if found is None or found.kept is Kept.DELETED:
             raise _unknown()
         self._may_change(who, found)
@@ -100,7 +103,7 @@ class CartDesk:
         Return whether all files that could go are gone; those that a worker has to do with go later.
         Raise JobRefused (`unknown-cart`, `forbidden`).
         """
-        found = self.need(uid)
+        found = self.need(who, uid)
         gone = self._carts.delete(uid, owner=self._whose(who))
         if not gone:
             self._may_change(who, found)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    case,
     delete,
     exists,
     func,
@@ -51,14 +52,13 @@ class Carts:
         """Given the id of a job, return its cart, whether it is still kept or not."""
         return self._first(_all().where(carts.c.job == job))
 
-    def newest(self, uid: str) -> Cart | None:
-        """Given a uid, return the cart that was made last of those that are kept."""
-        live = _all().where(carts.c.uid == uid, carts.c.state == Kept.LIVE)
-        return self._first(live.order_by(jobs.c.number.desc()).limit(1))
+    def newest(self, uid: str, *, owner: str) -> Cart | None:
+        """Given a uid, and who asks, return the cart that was made last of those that are kept: of his own, if any."""
+        return self._first(_latest(_all().where(carts.c.uid == uid, carts.c.state == Kept.LIVE), owner))
 
-    def last(self, uid: str) -> Cart | None:
-        """Given a uid, return the cart that was made last, whether it is still kept or not."""
-        return self._first(_all().where(carts.c.uid == uid).order_by(jobs.c.number.desc()).limit(1))
+    def last(self, uid: str, *, owner: str) -> Cart | None:
+        """As `newest`, whether it is still kept or not."""
+        return self._first(_latest(_all().where(carts.c.uid == uid), owner))
 
     def page(
         self,
@@ -287,6 +287,12 @@ def _is_at(state: CartState) -> ColumnElement[bool]:
             return at == JobState.DONE
         case CartState.ERROR:
             return at.in_((JobState.FAILED.value, JobState.CANCELLED.value))
+
+
+def _latest(wanted: Select[Any], owner: str) -> Select[Any]:
+    # Nobody else can put another cart in the place of one's own.
+    others = case((jobs.c.owner == owner, 0), else_=1)
+    return wanted.order_by(others, jobs.c.number.desc()).limit(1)
 
 
 def _cart_of(row: Row[Any]) -> Cart:
