@@ -20,14 +20,14 @@ from support import wait_until
 from workers import Shop
 
 #: Seconds after which the source answers, and jobs that a worker does at a time.
-ANSWER, THREADS = 0.2, 2
+ANSWER, THREADS = 1.0, 2
 WORKERS = (1, 2, 4)
 _QUANTITY = "jobs done"
 
 
 def w12(bench: Bench) -> Results:
     """Workers."""
-    jobs = bench.size(240, 40)
+    jobs = bench.size(160, 48)
     with PrivatePostgres() as postgres, PrivateRabbit() as rabbit:
         ways = [
             Way(

@@ -24,7 +24,7 @@ from mistamover.jobs.model import Scope
 
 #: Seconds for all operations together; what is not tried by then is tried less.
 BUDGET = 15.0
-EXAMPLES = 25
+EXAMPLES = 18
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
