@@ -3,7 +3,7 @@
 By rsync a limit of the bandwidth keeps the move busy.  The express way has none: there the files of each directory are
 dropped in small bursts around the moment of a kill.
 
-The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_KILLS changes the number of kills (default 8).
+The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_KILLS changes the number of kills (default 5).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from mistamover.model import StreamState
 from mistamover.testing.sshd import PrivateSshd
 from support import Agent, Site, Stream, contents, wait_until
 
-KILLS = int(os.environ.get("MISTAMOVER_KILLS", "8"))
+KILLS = int(os.environ.get("MISTAMOVER_KILLS", "5"))
 DIRECTORIES = 14
 FILES = 100
 SMALL, BIG = 4096, 1 << 20
