@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 import engines
 from mistamover.config.load import load
 from mistamover.config.settings import Settings
 from mistamover.jobs import bell
 from mistamover.jobs.endpoints import Endpoints
 from mistamover.jobs.model import Job, JobState, Location, Op, Scope
+from mistamover.jobs.store import schema
 from mistamover.jobs.store.store import Store
 from mistamover.jobs.submission import Caller, Desk, Destination, Request, SourceSpec
 from mistamover.testing.sshd import PrivateSshd
@@ -70,6 +74,17 @@ class Shop:
                 )
             )
         return self.workers[-1]
+
+    @contextlib.contextmanager
+    def standing_still(self, worker: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Given a worker, let it stand still, but not in the middle of a write, for which all others would wait."""
+        with self.store.database.write() as connection:
+            connection.execute(select(schema.jobs.c.id).with_for_update())
+            os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
 
     def log(self) -> str:
         """Return what all workers have logged."""

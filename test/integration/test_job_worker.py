@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,14 +221,13 @@ def test_a_worker_that_stood_still_for_too_long_makes_nothing_public(tmp_path: P
         stalled = one.start()
         job = one.submit(gate.url)
         gate.wait()
-        os.kill(stalled.pid, signal.SIGSTOP)
-        two.start()
-        done = one.until(job)
-        assert done.attempts == 2
-        final = one.there / "big.bin"
-        before = final.stat()
-        gate.opened.set()
-        os.kill(stalled.pid, signal.SIGCONT)
+        with one.standing_still(stalled):
+            two.start()
+            done = one.until(job)
+            assert done.attempts == 2
+            final = one.there / "big.bin"
+            before = final.stat()
+            gate.opened.set()
         one.until_log("is not ours any more")
         wait_until(lambda: one.names() == ["big.bin"], 20, "it has taken away what it had begun")
         assert (final.stat().st_ino, final.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

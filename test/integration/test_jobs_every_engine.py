@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import signal
 import time
 import zipfile
 from collections.abc import Iterator
@@ -245,14 +243,10 @@ def listeners(shop: Shop) -> int:
 
 
 def test_a_message_that_is_lost_is_made_good(shop: Shop) -> None:
-    worker = shop.workers[0].pid
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with shop.standing_still(shop.workers[0]):
         job = shop.submit("here:a", "there:lost")
         found = shop.store.claims.announce({"": 10}, again=100)
         assert [each.job for each in found] == [job.id]
-    finally:
-        os.kill(worker, signal.SIGCONT)
     shop.until(job)
 
 
