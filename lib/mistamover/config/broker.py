@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mistamover.config import check
-from mistamover.config.expand import Place
-from mistamover.config.files import private
 from mistamover.config.read import IniFile
+from mistamover.config.url_password import UrlKeys, login_and_host
 from mistamover.config.values import Values, quoted
-from mistamover.errors import SecretError
-from mistamover.files.private import read_private
 
 _ENGINE, _KIND, _URL, _PASSWORD_FILE = "engine", "kind", "broker_url", "broker_password_file"
 #: Schemes, and whether they go by TLS.
@@ -72,22 +68,13 @@ def _checked(values: Values, url: str) -> SplitResult | None:
 
 
 def _with_password(values: Values, ini: IniFile, parts: SplitResult) -> str:
-    file = private(values, _ENGINE, _PASSWORD_FILE)
-    login, at, host = parts.netloc.rpartition("@")
-    secret = bool(parts.password) or file is not None
-    if parts.password is not None:
-        _check_shown(values, ini)
-        if file is not None:
-            message = "is set, and broker_url holds a password as well, expected one of them"
-            values.problem(_ENGINE, _PASSWORD_FILE, message, "take the password out of broker_url")
-    elif file is not None:
-        # Redis has a user of its own that needs no name.
-        if not login and not parts.scheme.startswith("redis"):
-            values.problem(_ENGINE, _URL, f"names no user that {_PASSWORD_FILE} is of", _EXPECTED)
-        login, at = f"{login}:{quote(_password(values, file), safe='')}", "@"
+    redis = parts.scheme.startswith("redis")
+    keys = UrlKeys(url=_URL, password_file=_PASSWORD_FILE, expected=_EXPECTED, nameless=redis)
+    netloc = login_and_host(values, ini, keys, parts)
+    secret = bool(parts.password) or values.path(_ENGINE, _PASSWORD_FILE) is not None
     if secret and not SCHEMES[parts.scheme] and parts.hostname not in _LOOPBACK:
         values.warn(_ENGINE, _URL, "the password travels in the clear", f"use {parts.scheme}s://")
-    return f"{parts.scheme}://{login}{at}{host}{_path(parts)}"
+    return f"{parts.scheme}://{netloc}{_path(parts)}"
 
 
 def _path(parts: SplitResult) -> str:
@@ -97,23 +84,3 @@ def _path(parts: SplitResult) -> str:
         return f"/{below or 0}"
     # What stands behind the first slash is taken: `//` is the virtual host `/`.
     return parts.path if below else "//"
-
-
-def _check_shown(values: Values, ini: IniFile) -> None:
-    """Report a password that others can read in our file."""
-    entry = values.context.entry(Place(_ENGINE, _URL))
-    if ini.exposed and entry is not None and entry.file == str(ini.path):
-        message = "holds a password, and others can read this file, expected a URL without one"
-        values.problem(_ENGINE, _URL, message, f"put the password into a private file, and name it in {_PASSWORD_FILE}")
-
-
-def _password(values: Values, file: Path) -> str:
-    try:
-        lines = read_private(file)
-    except SecretError:
-        # Said before: it is not private, or not there.
-        return ""
-    if not lines or not lines[0]:
-        values.problem(_ENGINE, _PASSWORD_FILE, f"{file} is empty, expected a password on its first line")
-        return ""
-    return lines[0]

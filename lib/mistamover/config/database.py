@@ -8,15 +8,12 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mistamover.config import check
-from mistamover.config.expand import Place
-from mistamover.config.files import private
 from mistamover.config.read import IniFile
+from mistamover.config.url_password import UrlKeys, login_and_host
 from mistamover.config.values import Values, quoted
-from mistamover.errors import SecretError
-from mistamover.files.private import read_private
 
 _ENGINE, _URL, _PASSWORD_FILE = "engine", "database_url", "database_password_file"
 _SQLITE = "sqlite:///"
@@ -74,36 +71,6 @@ def _postgresql(values: Values, ini: IniFile, parts: SplitResult) -> str:
         values.problem(_ENGINE, _URL, message, "pip install mistamover[postgresql]")
     if not parts.path.strip("/"):
         values.problem(_ENGINE, _URL, f"names no database, {_EXPECTED}")
-    file = private(values, _ENGINE, _PASSWORD_FILE)
-    login, at, host = parts.netloc.rpartition("@")
-    if parts.password is not None:
-        _check_shown(values, ini)
-        if file is not None:
-            message = "is set, and database_url holds a password as well, expected one of them"
-            values.problem(_ENGINE, _PASSWORD_FILE, message, "take the password out of database_url")
-    elif file is not None:
-        if not login:
-            values.problem(_ENGINE, _URL, "names no user that database_password_file is of", f"{_EXPECTED}")
-        login, at = f"{login}:{quote(_password(values, file), safe='')}", "@"
+    netloc = login_and_host(values, ini, UrlKeys(url=_URL, password_file=_PASSWORD_FILE, expected=_EXPECTED), parts)
     query = f"?{parts.query}" if parts.query else ""
-    return f"{_DRIVER}://{login}{at}{host}{parts.path}{query}"
-
-
-def _check_shown(values: Values, ini: IniFile) -> None:
-    """Report a password that others can read in our file."""
-    entry = values.context.entry(Place(_ENGINE, _URL))
-    if ini.exposed and entry is not None and entry.file == str(ini.path):
-        message = "holds a password, and others can read this file, expected a URL without one"
-        values.problem(_ENGINE, _URL, message, f"put the password into a private file, and name it in {_PASSWORD_FILE}")
-
-
-def _password(values: Values, file: Path) -> str:
-    try:
-        lines = read_private(file)
-    except SecretError:
-        # Said before: it is not private, or not there.
-        return ""
-    if not lines or not lines[0]:
-        values.problem(_ENGINE, _PASSWORD_FILE, f"{file} is empty, expected a password on its first line")
-        return ""
-    return lines[0]
+    return f"{_DRIVER}://{netloc}{parts.path}{query}"
