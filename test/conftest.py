@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,12 @@ MODULES = {
     "readonly": ("read only = yes",),
     "unrooted": ("use chroot = no", "munge symlinks = yes"),
 }
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C mean something in the programs that tests start, also where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _need(what: str, reason: str | None) -> None:

@@ -6,24 +6,25 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from contract import Contract, End, Watcher, confirmed, deliver, fault
 from laws import digest
-from mistamover.errors import TargetError
+from mistamover.errors import LinkError, TargetError
 from mistamover.model import FaultClass
 from mistamover.transport.by_file import ByFile
 from mistamover.transport.local import LocalFiles
 from small_disks import mounted
 
 
-def local(place: Path, **changes: object) -> End:
-    """Return the two ends of a transport to a directory."""
+def local(place: Path, files: type[LocalFiles] = LocalFiles, **changes: object) -> End:
+    """Return the two ends of a transport to a directory, by way of these files."""
     return End(
         place,
         lambda end, target, keep: ByFile(
-            lambda: LocalFiles(target.directory),
+            lambda: files(target.directory),
             source=os.fsencode(end.source),
             target=target,
             run_dir=end.run,
@@ -72,6 +73,31 @@ def test_a_directory_that_is_missing_is_not_made(scratch: Path) -> None:
         with pytest.raises(TargetError, match="mount"):
             act()
     assert not made.target.exists()
+
+
+class AnswerLost(LocalFiles):
+    """A directory that is renamed in, and from which the answer to that does not come back."""
+
+    lost: ClassVar[list[bytes]] = []
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Rename, and fail the first time."""
+        super().rename(old, new)
+        if not self.lost:
+            self.lost.append(new)
+            raise LinkError("the connection is lost")
+
+
+def test_a_probe_whose_answer_is_lost_leaves_nothing_that_stays(scratch: Path) -> None:
+    AnswerLost.lost.clear()
+    made = local(scratch, AnswerLost)
+    transport = made.transport()
+    with pytest.raises(LinkError):
+        transport.probe()
+    assert AnswerLost.lost == list(made.leftovers())
+    confirmed(deliver(transport, [made.put("file")]))
+    assert made.leftovers() == []
+    made.close()
 
 
 def test_a_directory_that_was_replaced_is_noticed(scratch: Path) -> None:

@@ -101,18 +101,23 @@ class ByFile:
         with self._pool.lend() as connection:
             self._need_room(connection.far)
             far, means = connection.far, connection.means
-            self._place.begin([b"probe"])
+            note = self._place.begin([b"probe"])
             with self._place.beside(b"probe") as first, self._place.beside(b"probe") as last:
                 name = first
                 try:
-                    _write(far, first, _PROBE)
-                    if means.flush:
-                        far.flush([first])
-                    if means.rename:
-                        far.rename(first, last)
-                        name = last
-                finally:
-                    far.remove(name)
+                    try:
+                        _write(far, first, _PROBE)
+                        if means.flush:
+                            far.flush([first])
+                        if means.rename:
+                            far.rename(first, last)
+                            name = last
+                    finally:
+                        far.remove(name)
+                except BaseException:
+                    # Whether it was renamed, or removed, is not known when an answer is lost.
+                    self._place.end(note, clean=False)
+                    raise
 
     def _need_room(self, far: FarFiles) -> None:
         if not self._target.reserve:
