@@ -4,7 +4,8 @@ The one task claims the job, hands it to a free thread of the crew, and returns:
 the last free thread the consumer stops to listen, so that the next message goes to a worker that has one; a message
 that comes all the same waits for a thread, but not for long.  No job is ever done inside of Celery, and no message is
 held for longer than seconds.
-What cannot be claimed is forgotten: the store announces it when it may begin.
+The last free thread gets what ranks first by then, whatever the message says: others may have come since, and the rest
+waits. What cannot be claimed is forgotten: the store announces it when it may begin.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ class Told:
             logger.error("a message at the broker is not of ours: it is dropped")
             return
         try:
-            at_once = self._claiming.crew.free > 0
+            # What was announced before may not rank first any more.
+            at_once = self._claiming.crew.free > 1
             if not self._waited():
                 self._claiming.decline(job_id)
                 return

@@ -84,7 +84,7 @@ class Claiming:
         return claim is not None
 
     def one_or_better(self, job_id: str) -> None:
-        """Given the id of a job that had to wait for us, give out the one that is to begin next by now.
+        """Given the id of a job that we were told of, give out the one that is to begin next by now.
 
         If that is another one, the first is announced again. Raise StoreError.
         """
