@@ -12,6 +12,8 @@ extensions: list[str] = []
 exclude_patterns = ["_build", "changes"]
 nitpicky = True
 smartquotes = False
+# Most examples are INI files, transcripts and layouts: what has no language said is not taken for Python.
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"MiStaMover {version}"
