@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ def pytest_configure() -> None:
     """Have Ctrl-C mean something in the programs that tests start, also where the tests run in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Have the thousands of tests, which all stay, not be looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _need(what: str, reason: str | None) -> None:

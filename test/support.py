@@ -61,7 +61,7 @@ def wait_until(predicate: Callable[[], Any], timeout: float, what: str, *, every
     left to what is waited for, unless `every` is so short that a moment is to be caught.
     """
     pause, deadline = threading.Event(), time.monotonic() + timeout
-    share = 2 if every >= 0.01 else 0
+    share = 6 if every >= 0.01 else 0
     while True:
         began = time.thread_time()
         value = predicate()
