@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -17,6 +16,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from mistamover.testing.certificate import certify
 
 
 class Mailbox:
@@ -78,9 +79,7 @@ def silent_server() -> Iterator[int]:
 def certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
     """Make a certificate for the loopback; return its file, and what a server needs to show it."""
     key, cert = directory / "key.pem", directory / "cert.pem"
-    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*made, "-keyout", str(key), "-out", str(cert), *name], check=True, capture_output=True, timeout=30)
+    certify(key, cert)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     return cert, context

@@ -5,9 +5,7 @@ It takes everything it started with it when it ends.  Never import this from pro
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
-import ipaddress
 import os
 import select
 import signal
@@ -16,6 +14,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from mistamover.testing.certificate import certify
 
 #: Seconds within which a started server answers.
 DEADLINE: Final = 15.0
@@ -125,7 +125,7 @@ class PrivateFtpd:
         home.mkdir(parents=True, exist_ok=True)
         if tls:
             self.certificate = directory / "certificate.pem"
-            _make_certificate(self.certificate, self.host)
+            certify(self.certificate, self.certificate, self.host)
 
     def __enter__(self) -> Self:
         """Start and return the server."""
@@ -194,31 +194,3 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], DEADLINE)
     return process.stdout.readline().strip() if ready else b""
-
-
-def _make_certificate(path: Path, host: str) -> None:
-    """Given a path and an address, write a new self-signed certificate and its key into one file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private FTP server")])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.touch(mode=0o600)
-    path.write_bytes(secret + certificate.public_bytes(pem))

@@ -22,6 +22,8 @@ from typing import Final, Self
 
 import psutil
 
+from mistamover.testing.certificate import certify
+
 #: The scripts themselves: what Debian has in /usr/sbin changes to a user of its own first.
 SCRIPTS: Final = (Path("/usr/lib/rabbitmq/bin"), Path("/usr/local/lib/rabbitmq/bin"))
 #: Seconds within which a started broker takes connections; it is a large program, and the machine may be busy.
@@ -41,8 +43,7 @@ def available() -> str | None:
     """Return why a private broker cannot run here, or None if it can."""
     if _server() is None:
         return "not installed: rabbitmq-server"
-    missing = [name for name in ("epmd", "openssl") if shutil.which(name) is None]
-    return f"not installed: {', '.join(missing)}" if missing else None
+    return "not installed: epmd" if shutil.which("epmd") is None else None
 
 
 class PrivateRabbit:
@@ -66,7 +67,7 @@ class PrivateRabbit:
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         self._key = self.directory / "key.pem"
         if not self._key.exists():
-            _certify(self._key, self.certificate)
+            certify(self._key, self.certificate, self.host)
 
     def __enter__(self) -> Self:
         """Start and return the broker."""
@@ -248,19 +249,6 @@ def _free_ports() -> Ports:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
         first, second, third, fourth = (int(probe.getsockname()[1]) for probe in probes)
         return first, second, third, fourth
-
-
-def _certify(key: Path, certificate: Path) -> None:
-    """Given two paths, write a new key and a certificate for the loopback there."""
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run(
-        ["openssl", "req", "-x509", *kind, "-keyout", str(key), "-out", str(certificate), *names],
-        check=True,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SOON,
-    )
 
 
 def _lives(process: psutil.Process) -> bool:

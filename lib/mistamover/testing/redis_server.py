@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from mistamover.testing.certificate import certify
+
 #: Seconds within which a started server answers, and one that is killed is gone.
 DEADLINE: Final = 30.0
 SOON: Final = 10.0
@@ -42,7 +44,13 @@ class PrivateRedis:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.host = "127.0.0.1"
         self.port = 0
+        self.tls_port = 0
+        self.certificate = self.directory / "certificate.pem"
+        """What a client must trust on the port for TLS."""
         self.password = f"s3cret-{secrets.token_hex(8)}"
+        self._key = self.directory / "key.pem"
+        if not self._key.exists():
+            certify(self._key, self.certificate, self.host)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,9 +80,9 @@ class PrivateRedis:
         """
         if self.running:
             return
-        for port in [self.port] if self.port else [_free_port() for _ in range(ATTEMPTS)]:
-            if self._launch(port):
-                self.port = port
+        for ports in [(self.port, self.tls_port)] if self.port else [_free_ports() for _ in range(ATTEMPTS)]:
+            if self._launch(*ports):
+                self.port, self.tls_port = ports
                 return
         raise RuntimeError(f"Redis does not start; it said: {self._log.read_text(errors='replace')[-3000:]}")
 
@@ -105,13 +113,15 @@ class PrivateRedis:
     def _log(self) -> Path:
         return self.directory / "output.log"
 
-    def _launch(self, port: int) -> bool:
-        """Given a port, start the server; return False if it ends instead of listening."""
+    def _launch(self, port: int, encrypted: int) -> bool:
+        """Given the ports, start the server; return False if it ends instead of listening."""
         configuration = self.directory / "redis.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
             f"bind {self.host}\nport {port}\ndir {self.directory}\nrequirepass {self.password}\n"
             'save ""\nappendonly yes\nappendfsync always\ndaemonize no\n'
+            f"tls-port {encrypted}\ntls-cert-file {self.certificate}\ntls-key-file {self._key}\n"
+            f"tls-ca-cert-file {self.certificate}\ntls-auth-clients no\n"
         )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -139,7 +149,7 @@ class PrivateRedis:
         return False
 
 
-def _free_port() -> int:
-    """Return a TCP port of the loopback that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def _free_ports() -> tuple[int, int]:
+    """Return two TCP ports of the loopback that are free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
