@@ -267,6 +267,8 @@ def test_the_one_who_keeps_connections_hangs(sshd: PrivateSshd, scratch: Path) -
         keeper.suspend()
         streams.drop()
         streams.arrived()
+        for one in streams.all:
+            laws.settled(streams.site, one, timeout=15)
         assert streams.agent.stop(25) == 0
 
 
