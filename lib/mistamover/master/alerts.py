@@ -8,7 +8,6 @@ import signal
 import time
 from functools import partial
 
-from mistamover.alerts import process
 from mistamover.config.settings import Settings
 from mistamover.master.fork import end_within
 from mistamover.master.links import Fork
@@ -48,6 +47,9 @@ class AlertsProcess:
         """Given the time, start it if that is due."""
         if self._start_at is None or now < self._start_at or self.pid is not None or self._settings is None:
             return
+        # Most sites tell nobody; here and not in the child, which may come when a newer version is installed.
+        from mistamover.alerts import process
+
         self._start_at = None
         self.pid = self._fork(partial(process.run, self._settings, self._began))
         logger.info("alerts are told by process %d", self.pid)
