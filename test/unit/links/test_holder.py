@@ -351,8 +351,16 @@ GARBAGE: dict[str, bytes] = {
 }
 
 
+@pytest.fixture(scope="module")
+def asked_anything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+    """One keeper that outlives every question."""
+    with Keeper(tmp_path_factory.mktemp("keeper")) as made:
+        yield made
+
+
 @pytest.mark.parametrize("name", GARBAGE)
-def test_a_question_that_makes_no_sense_does_no_harm(keeper: Keeper, name: str) -> None:
+def test_a_question_that_makes_no_sense_does_no_harm(asked_anything: Keeper, name: str) -> None:
+    keeper = asked_anything
     with contextlib.suppress(OSError), keeper.send(GARBAGE[name]) as asking:
         asking.settimeout(3)
         with contextlib.suppress(TimeoutError):
