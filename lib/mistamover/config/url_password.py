@@ -19,7 +19,7 @@ from mistamover.files.private import read_private
 _ENGINE = "engine"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UrlKeys:
     """Where a URL and the file of its password are set, and how such a URL looks."""
 
