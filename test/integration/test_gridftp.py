@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,21 @@ def test_names_and_places_that_it_refuses(end: Grid) -> None:
     assert {fault(verdicts[name]) for name in (b"\xff", b"new\nline", b"not ours/file")} == {FaultClass.REFUSED}
     assert set(end.files()) == {b"good"}
     (end.target / "not ours").rmdir()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_rename_that_crashes(end: Grid, scratch: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """As gfal's programs do now and then: mostly when they are through."""
+    real, once = shutil.which("gfal-rename"), scratch / "once"
+    done = f'{real} "$@"' if moment == "after" else ":"
+    program = scratch / "bin/gfal-rename"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ -e {once} ] && exec {real} "$@"\n: >{once}\n{done}\nkill -ABRT $$\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    confirmed(contract.deliver(end.transport(), [end.put("file")]))
+    assert once.exists()
+    end.same(end.public(), end.expected())
 
 
 def test_removal_and_the_stop_file(end: Grid) -> None:
