@@ -94,11 +94,12 @@ class OwnLink:
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         end_orphan(self._run_dir, self._name)
         self._socket = f"./{self._name}{next(self._numbers)}"
+        noted = self._run_dir / f"{self._name}.pid"
+        # Whoever is killed before the number is known leaves at least the socket.
+        write_whole(noted, f"{self._socket}\n".encode(), durable=False)
         process = start(self._login, self._run_dir, self._socket, background=self._background)
         self._process = process
-        write_whole(
-            self._run_dir / f"{self._name}.pid", f"{process.pid} {_started(process.pid)}\n".encode(), durable=False
-        )
+        write_whole(noted, f"{process.pid} {_started(process.pid)}\n".encode(), durable=False)
         while (said := processes.read_line(process, self._login.patience)) is not None:
             if said == b"connected":
                 return
@@ -205,17 +206,36 @@ def start(login: Login, directory: Path, socket: str, *, background: bool = Fals
 
 
 def end_orphan(run_dir: Path, name: str) -> None:
-    """Given a run directory and a connection's name, end the one that a killed predecessor left behind, if any."""
+    """Given a run directory and a connection's name, end the one that a killed predecessor left behind, if any.
+
+    The kernel does that, unless the predecessor was killed in the instant in which it started ssh.
+    """
     noted = run_dir / f"{name}.pid"
     try:
-        pid, started = noted.read_text().split()
-        if _started(int(pid)) == started:
-            logger.info("ending ssh process %s that an earlier process left behind", pid)
-            os.kill(int(pid), signal.SIGKILL)
+        first, *started = noted.read_text().split()
+        if not started:
+            orphans = _with_socket(run_dir, first)
+        else:
+            orphans = [int(first)] if [_started(int(first))] == started else []
+        for pid in orphans:
+            logger.info("ending ssh process %d that an earlier process left behind", pid)
+            os.kill(pid, signal.SIGKILL)
     except (OSError, ValueError):
         return
     finally:
         noted.unlink(missing_ok=True)
+
+
+def _with_socket(run_dir: Path, socket: str) -> list[int]:
+    """Given a run directory and the name of a socket, return the processes that run there with it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        # Those of others cannot be looked into, and any can end meanwhile.
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if (b"-S", os.fsencode(socket)) in itertools.pairwise(words) and (entry / "cwd").samefile(run_dir):
+                found.append(int(entry.name))
+    return found
 
 
 def _started(pid: int) -> str:

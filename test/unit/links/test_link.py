@@ -151,6 +151,15 @@ def test_what_a_killed_predecessor_left_is_ended(sshd: PrivateSshd, tmp_path: Pa
             session.close()
 
 
+def test_what_a_predecessor_left_that_was_killed_while_it_started_is_ended(sshd: PrivateSshd, tmp_path: Path) -> None:
+    with opened(tmp_path, sshd):
+        (orphan,) = ssh_processes(tmp_path)
+        (tmp_path / "run/c.pid").write_text("./c1\n")
+        with opened(tmp_path, sshd):
+            wait_until(lambda: not living(orphan), 10, "the orphan has ended")
+            assert len([each for each in ssh_processes(tmp_path) if living(each)]) == 1
+
+
 def test_the_number_of_another_process_is_not_killed(sshd: PrivateSshd, tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "60"])
     try:
