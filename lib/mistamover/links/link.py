@@ -214,26 +214,36 @@ def end_orphan(run_dir: Path, name: str) -> None:
     try:
         first, *started = noted.read_text().split()
         if not started:
-            orphans = _with_socket(run_dir, first)
-        else:
-            orphans = [int(first)] if [_started(int(first))] == started else []
-        for pid in orphans:
-            logger.info("ending ssh process %d that an earlier process left behind", pid)
-            os.kill(pid, signal.SIGKILL)
+            _end(_running(run_dir, "-S", first))
+        elif [_started(int(first))] == started:
+            _end([int(first)])
     except (OSError, ValueError):
         return
     finally:
         noted.unlink(missing_ok=True)
 
 
-def _with_socket(run_dir: Path, socket: str) -> list[int]:
-    """Given a run directory and the name of a socket, return the processes that run there with it."""
+def end_orphans(directory: Path) -> None:
+    """Given the directory of one who makes connections there, and has not begun, end those of a killed predecessor."""
+    with contextlib.suppress(OSError):
+        _end(_running(directory, "-M", "-N"))
+
+
+def _end(orphans: list[int]) -> None:
+    for pid in orphans:
+        logger.info("ending ssh process %d that an earlier process left behind", pid)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _running(directory: Path, option: str, next_word: str) -> list[int]:
+    """Given a directory, and two words that follow each other in a command, return the processes that run it there."""
+    pair = (os.fsencode(option), os.fsencode(next_word))
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         # Those of others cannot be looked into, and any can end meanwhile.
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if (b"-S", os.fsencode(socket)) in itertools.pairwise(words) and (entry / "cwd").samefile(run_dir):
+            if pair in itertools.pairwise(words) and (entry / "cwd").samefile(directory):
                 found.append(int(entry.name))
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mistamover.links import askpass
 from mistamover.links import process as processes
-from mistamover.links.link import start
+from mistamover.links.link import end_orphans, start
 from mistamover.links.login import Login
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ class Pool:
     """All connections."""
 
     def __init__(self, directory: Path) -> None:
-        """Given a private directory for the sockets, have none."""
+        """Given a private directory for the sockets, have none; what a killed predecessor has there is ended."""
+        end_orphans(directory)
         self._directory = directory
         self._numbers = itertools.count(1)
         self._connections: list[Connection] = []

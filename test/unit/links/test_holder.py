@@ -19,8 +19,10 @@ import pytest
 
 from mistamover.errors import LinkError
 from mistamover.links import messages
+from mistamover.links.link import start
 from mistamover.links.messages import Answer
 from mistamover.links.mux import LOST, Session
+from mistamover.links.process import end
 from mistamover.links.shared import SharedLink, Turn, is_kept
 from mistamover.links.turns import Request
 from mistamover.testing.sshd import PrivateSshd
@@ -34,6 +36,16 @@ def keeper(tmp_path: Path) -> Iterator[Keeper]:
     """A running one."""
     with Keeper(tmp_path) as made:
         yield made
+
+
+def test_what_a_predecessor_left_that_was_killed_while_it_started_is_ended(sshd: PrivateSshd, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir(mode=0o700)
+    orphan = start(login_to(sshd), tmp_path / "links", "./s1")
+    try:
+        with Keeper(tmp_path):
+            assert orphan.wait(10) == -signal.SIGKILL
+    finally:
+        end(orphan)
 
 
 @contextlib.contextmanager
