@@ -35,6 +35,10 @@ _ONE_OFF_RESTARTS = 3
 
 _LONGEST_WAIT = 3600.0
 
+#: By what a change of a file can be seen; that of a file which has to be read in any case.
+Mark = tuple[int, ...]
+_UNREAD: Mark = (-1,)
+
 
 class Mode(enum.Enum):
     """How the agent was started."""
@@ -216,10 +220,10 @@ class Master:
         if not self._reload and time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + self._settings.rescan_interval
-        fingerprint = _fingerprint(self._settings.sources)
-        if not self._reload and fingerprint == self._fingerprint:
+        seen = _fingerprint(self._settings.sources)
+        if not self._reload and seen == self._fingerprint:
             return
-        asked, self._reload, self._fingerprint = self._reload, False, fingerprint
+        asked, self._reload = self._reload, False
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             settings, problems = load_lenient(self._settings.file, self._environ, self._settings)
@@ -229,7 +233,8 @@ class Master:
         for warning in settings.warnings:
             if warning not in self._settings.warnings:
                 logger.warning("%s", warning)
-        self._fingerprint = _fingerprint(settings.sources)
+        # As they were before they were read: what changed since is read at the next look, and so is what is new.
+        self._fingerprint = {path: seen.get(path, _UNREAD) for path in settings.sources}
         self._adopt(settings)
         if asked:
             for child in self._children.values():
@@ -355,12 +360,13 @@ def _still(report: MasterReport) -> MasterReport:
     return replace(report, children=children, helpers=helpers)
 
 
-def _fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
-    marks: list[tuple[int, int, int] | None] = []
+def _fingerprint(sources: tuple[Path, ...]) -> dict[Path, Mark]:
+    """Given files, return by what a change of each can be seen; nothing for one that is not there."""
+    marks: dict[Path, Mark] = {}
     for path in sources:
         try:
             status = path.stat()
-            marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            marks[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
         except OSError:
-            marks.append(None)
-    return tuple(marks)
+            marks[path] = ()
+    return marks
