@@ -232,7 +232,8 @@ def end_orphans(directory: Path) -> None:
 def _end(orphans: list[int]) -> None:
     for pid in orphans:
         logger.info("ending ssh process %d that an earlier process left behind", pid)
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _running(directory: Path, option: str, next_word: str) -> list[int]:
