@@ -1,6 +1,6 @@
 """Four workers, a broker, a database: each of them is killed or cut off while jobs run, and every job ends once, well.
 
-The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_JOBS changes the number of jobs (default 40; 2,000 is
+The seed is printed; MISTAMOVER_SEED repeats a run, MISTAMOVER_JOBS changes the number of jobs (default 60; 2,000 is
 the full ordeal), MISTAMOVER_BROKER=redis takes Redis in place of RabbitMQ.
 """
 
@@ -35,7 +35,7 @@ from relays import Relay
 from served_jobs import asked
 from support import Site, free_port, wait_until
 
-JOBS = int(os.environ.get("MISTAMOVER_JOBS", "40"))
+JOBS = int(os.environ.get("MISTAMOVER_JOBS", "60"))
 BROKER = os.environ.get("MISTAMOVER_BROKER", "rabbitmq")
 WORKERS = 4
 CLIENTS = 8

@@ -16,7 +16,7 @@ from stores import a_job, now_of, submitted
 def test_each_job_is_claimed_once(url: str) -> None:
     with Store(url) as store:
         # A server is another process, and so takes its time on a busy machine.
-        many = 160 if store.database.embedded else 80
+        many = 300 if store.database.embedded else 100
         ids = [submitted(store, a_job(source=f"s{number % 3}", owner=f"o{number % 2}")).id for number in range(many)]
         with users("claim", url, processes=2, threads=4) as started:
             got = results(started)
